@@ -268,6 +268,47 @@ async def test_a_name_that_an_entity_uses_already(admin: Client, user: Client, h
     assert shown(await user.list(store), "amount", "sum") == [{"sum": each} for each in ("1", "2", 4, 5)]
 
 
+RENAME_TOTAL: Entity = {"rename": {"total": "sum"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "good_value", "bad_value"),
+    [
+        ({"type": "Number"}, 3, "many"),
+        ({"type": "JSON"}, "x", [1]),
+        ({"type": "Reference"}, None, "f" * 24),
+    ],
+    ids=["a type", "a unique field", "a reference"],
+)
+async def test_what_stands_at_a_new_name_already_is_checked(
+    admin: Client, user: Client, hub: Hub, kind: Entity, good_value: Any, bad_value: Any
+) -> None:
+    """It is not renamed, but becomes a value of the field."""
+    if kind["type"] == "Reference":
+        customers = await hub.define()
+        good_value, kind = (await user.make(customers, {}))["_id"], kind | {"store": customers}
+    store = await hub.define(fields=[{"id": "total"} | kind], open=True)
+    made = await user.make_all(store, [{"total": None}, {"sum": bad_value}, {"sum": good_value}])
+    path, body = await definition_of(admin, store), {"fields": [{"id": "sum"} | kind], "data": RENAME_TOTAL}
+    if kind["type"] == "JSON":
+        body["unique"] = ["sum"]
+    errors = refused(await admin.patch(path, body), 409, "sum")
+    assert errors["sum"][0].startswith("1 entity has a value of it that ")
+    assert errors["sum"][0].endswith(f"The first is {made[1]['_id']}.")
+    good(await user.delete(f"/{store}/{made[1]['_id']}"))
+    good(await admin.patch(path, body))
+    await every_entity_can_be_sent_back(user, store)
+
+
+async def test_a_serial_begins_above_what_stands_at_its_new_name(admin: Client, user: Client, hub: Hub) -> None:
+    store = await hub.define(open=True)
+    await user.make(store, no=70)
+    good(await change(admin, store, [{"id": "number", "type": "Serial"}]))
+    await user.make(store, {})
+    good(await change(admin, store, [{"id": "no", "type": "Serial"}], rename={"number": "no"}))
+    assert (await user.make(store, {}))["no"] == 71
+
+
 async def test_defaults_fill_what_is_missing(admin: Client, user: Client, orders: str) -> None:
     """Also null, and in a required field the empty text; what has a value keeps it."""
     fields = [NAME, MARGIN | {"default": 9}, AMOUNT | {"required": True, "default": "0"}, OLD]
