@@ -185,6 +185,20 @@ async def test_a_hidden_field_stays_hidden_under_another_name(admin: Client, use
     assert good(await admin.get(path))["pending"] is None
 
 
+async def test_who_changes_data_may_change_the_entities(admin: Client, hub: Hub, orders: str) -> None:
+    """The right to change definitions is not enough, in one commit or in steps."""
+    scopes = ["GET /stores/*", "PATCH /stores/*"]
+    defining = await hub.with_token(admin.user, scopes=scopes)
+    both = await hub.with_token(admin.user, scopes=[*scopes, f"PATCH /{orders}/*"])
+    path, body = await definition_of(admin, orders), {"fields": [NAME, MARGIN, AMOUNT], "data": {"drop": ["old"]}}
+    refused(await defining.patch(path, body), 403)
+    good(await defining.patch(path, {"label": "Orders"}))
+    good(await both.patch(path, body))
+    good(await both.patch(path, {"fields": [NAME, MARGIN], "data": {"drop": ["amount"], "steps": True}}))
+    refused(await defining.patch(path, {"data": {"continue": 5}}), 403)
+    good(await both.patch(path, {"data": {"continue": 5}}))
+
+
 async def test_a_definition_is_created_without_data(admin: Client, hub: Hub) -> None:
     refused(await admin.post("/stores", {"name": "x-with-data", "data": {"drop": ["a"]}}), 400, "data")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from auth.policy import authorize
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
@@ -94,6 +95,8 @@ class DefinitionHooks(StoreHooks):
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         data = body.get(MEMBER)
+        if data is not None:
+            authorize(principal, self.registry.get(before["name"]), "PATCH")
         if (size := step_size(data)) is not None:
             return await next_step(self.engine, before, body, size)
         refuse_pending(before)
