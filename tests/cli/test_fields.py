@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from hub.cli.definition_changes import with_renamed_field, without_field
+from hub.cli.fields import parse_default
+from hub.cli.output import Misuse
 from stores.records import SYSTEM_FIELDS
 from tests.cli.conftest import CommandLine
 
@@ -96,6 +98,13 @@ def test_parts_of_a_definition_are_updated(hub_of_each_engine: CommandLine) -> N
         refused = hub("store", "update", "orders", "--fields", "fields.json", "--closed", code=1).err
         assert "margin: 12 entities have" in refused
         assert "name: 2 entities have" in refused
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_default_that_its_type_does_not_take(many: bool) -> None:
+    with pytest.raises(Misuse, match="--default abc: Number takes"):
+        parse_default("abc", {"type": "Number", "many": many})
+    assert parse_default("7", {"type": "Number", "many": many}) == ([7] if many else 7)
 
 
 INDEXES = ["a.b", ["c", "-a"], {"fields": ["-a", "c"], "unique": True, "where": {"a": 1, "c": 2}}, "ab", ["c", "b"]]
