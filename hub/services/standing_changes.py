@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -102,10 +103,18 @@ def too_large(definition: StoreDefinition, operations: DataOperations) -> DataSt
 def _with_commands(text: str, definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
     store, types = definition.name, definition.by_id
     commands = [
-        *(f"hub field rename {store} {source} {target}" for source, target in operations.rename.items()),
-        *(f"hub field drop {store} {name}" for name in operations.drop),
-        *(f"hub field fill {store} {name}" for name in operations.fill),
-        *(f"hub field convert {store} {name} --type {types[name].type}" for name in operations.convert),
+        *(_command("rename", store, source, target) for source, target in operations.rename.items()),
+        *(_command("drop", store, name) for name in operations.drop),
+        *(_command("fill", store, name) for name in operations.fill),
+        *(_command("convert", store, name, type=types[name].type) for name in operations.convert),
     ]
     how = f"The command line changes any number: {'; '.join(commands[:_SHOWN_COMMANDS])}"
     return DataStandsAgainst({MEMBER: f"{text} {how}"})
+
+
+def _command(verb: str, store: str, *names: str, type: str = "") -> str:
+    """Return a command as a shell takes it: a field may have any name."""
+    options = ["--type", type] if type else []
+    if any(name.startswith("-") for name in names):
+        return shlex.join(["hub", "field", verb, *options, "--", store, *names])
+    return shlex.join(["hub", "field", verb, store, *names, *options])

@@ -509,6 +509,10 @@ async def test_definitions_that_refer_to_each_other(admin: Client, user: Client)
 # Bounds and races.
 
 
+SPACED: Entity = {"id": "a b; c", "type": "Text"}
+DASHED: Entity = {"id": "-o", "type": "Text"}
+
+
 @pytest.mark.gate("sqlite")
 async def test_too_many_for_one_request(database: Database, tmp_path: Any) -> None:
     """The answer names the command. Entities without the field do not count."""
@@ -518,6 +522,10 @@ async def test_too_many_for_one_request(database: Database, tmp_path: Any) -> No
         errors = refused(await change(hub.admin, store, [NAME], drop=["old"]), 409, "data")
         assert errors["data"][0].endswith(f"hub field drop {store} old")
         assert "3 entities" in errors["data"][0]
+        quoted = refused(await change(hub.admin, store, [NAME, SPACED], rename={"old": "a b; c"}), 409, "data")
+        assert quoted["data"][0].endswith(f"hub field rename {store} old 'a b; c'")
+        dashed = refused(await change(hub.admin, store, [NAME, DASHED], rename={"old": "-o"}), 409, "data")
+        assert dashed["data"][0].endswith(f"hub field rename -- {store} old -o")
         serial = [NAME, OLD, {"id": "number", "type": "Serial"}]
         refused(await change(hub.admin, store, serial, fill=["number"]), 409, "data")
         first = (await hub.admin.list(store))[0]
