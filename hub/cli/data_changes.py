@@ -70,8 +70,14 @@ async def finish(client: Client, store: Entity) -> None:
                 pending = (await _patch(client, store, {"data": {"continue": size}})).get("pending")
             except Refused as refusal:
                 if not _is_beyond_one_commit(refusal) or size == 1:
-                    raise Failure(f"{refusal}; continue by hub field resume {name}") from refusal
+                    raise Failure(f"{refusal}; {_how_to_go_on(refusal, name)}") from refusal
                 size = max(1, size // 4)
+
+
+def _how_to_go_on(refusal: Refused, name: str) -> str:
+    if refusal.status in (HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        return f"change or delete the entity as an administrator, then continue by hub field resume {name}"
+    return f"continue by hub field resume {name}"
 
 
 def _is_beyond_one_commit(refusal: Refused) -> bool:

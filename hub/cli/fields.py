@@ -197,9 +197,10 @@ def parse_options(text: str, field: Mapping[str, Any]) -> Any:
 def parse_default(text: str, field: Mapping[str, Any]) -> Json:
     """Return the default value in the text of an option. The hub checks it."""
     kind = type_named(field["type"])
-    if field.get("many"):
-        return parse_option("--default", text) if text.startswith("[") else [kind.parse(text)]
+    if field.get("many") and text.startswith("["):
+        return parse_option("--default", text)
     try:
-        return kind.parse(text)
+        value = kind.parse(text)
     except ValueError as error:
         raise Misuse(f"--default {text}: {field['type']} takes {error}") from error
+    return [value] if field.get("many") else value

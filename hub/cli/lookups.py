@@ -251,7 +251,7 @@ class Lookups:
         try:
             found = await repeated(lambda: self.client.call("GET", path_of(key.store), params=params))
         except Refused as error:
-            if error.status not in (400, 414, 431):
+            if error.status not in (400, 414, 431) or (error.status == 400 and len(values) == 1):
                 raise Failure(f"looking up {key.store} by {key.path}: {error}") from error
             middle = len(values) // 2
             for half in (values[:middle], values[middle:]) if middle else ():

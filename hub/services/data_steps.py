@@ -26,9 +26,10 @@ from stores.schema import StoreDefinition
 from stores.threads import in_thread
 
 
-def check_writable(definition: StoreDefinition) -> None:
-    """Raise DataChanging while the entities of a store are changed in steps."""
-    if definition.pending:
+def check_writable(definition: StoreDefinition, *, mends: bool = False) -> None:
+    """Raise DataChanging while the entities of a store are changed in steps. A write that `mends` is let through: an
+    administrator's change or deletion of one entity, such as one that a step stops at."""
+    if definition.pending and not mends:
         raise DataChanging(definition.name)
 
 

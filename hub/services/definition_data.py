@@ -13,6 +13,7 @@ from stores.errors import DataStandsAgainst, InvalidQuery, NotAsExpected, TooMan
 from stores.fields.references import LARGEST_START
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
+from stores.query import Or
 from stores.records import Change, Entity
 from stores.reference_checks import NOTHING_WRITTEN, FieldChange, check_key
 from stores.relation import Relation
@@ -140,12 +141,17 @@ async def _largest(engine: Engine, store: str, field: str, change: DataChange) -
         numbers[0] = max(numbers[0], _number(entity, field, change))
         return True
 
-    await engine.count(store, has_value((change.operations.source_of(field),)), note)
+    await engine.count(store, Or(tuple(has_value((name,)) for name in _holders(field, change))), note)
     return numbers[0]
 
 
+def _holders(field: str, change: DataChange) -> tuple[str, ...]:
+    """Return the names at which entities hold the values of a field now: in an open store also the new one."""
+    return tuple({change.operations.source_of(field), field})
+
+
 def _number(entity: Entity, field: str, change: DataChange) -> int:
-    if entity.get(change.operations.source_of(field)) is None:
+    if all(entity.get(name) is None for name in _holders(field, change)):
         return -1
     number = change.applied(entity).get(field)
     return number if isinstance(number, int) and not isinstance(number, bool) else -1

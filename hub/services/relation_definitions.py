@@ -3,7 +3,7 @@ goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from hub.services.registry import StoreRegistry
 from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
-from stores.query import And, Compare, Equal, In, Leaf, Not, Or, leaves
+from stores.query import And, Compare, Equal, Filter, In, Leaf, Not, Or, leaves
 from stores.records import SYSTEM_FIELDS, same
 from stores.schema import Field, StoreDefinition
 
@@ -31,10 +31,10 @@ def check_targets(
 ) -> list[Expect]:
     """Raise InvalidEntity for a new reference to a store that does not exist or cannot be referred to, or by a field
     that is no key there. `others` are definitions that the same commit creates. Return the conditions of the commit
-    that targets still exist."""
+    that targets still exist, and are defined as they were where a field of them is referred by."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
-    targets: set[str] = set()
+    targets: dict[str, Filter] = {}
     for place, field in _references(new.fields, ""):
         if (field.store, field.by or "_id") in known:
             continue
@@ -49,10 +49,33 @@ def check_targets(
         elif field.by and (text := _why_no_key(target, field.by)):
             violations.append(Violation(f"{place}by", "invalid", text))
         if not target.system and field.store != new.name:
-            targets.add(field.store)
+            is_judged = bool(field.by) and field.store not in others
+            targets[field.store] = _judged(target) if is_judged else targets.get(field.store, _named(field.store))
     if violations:
         raise InvalidEntity(violations)
-    return [Expect(DEFINITIONS, Equal(("name",), target)) for target in sorted(targets)]
+    return [Expect(DEFINITIONS, where) for _, where in sorted(targets.items())]
+
+
+def no_others_refer(
+    registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition, changed: Collection[str]
+) -> list[Expect]:
+    """Return the condition that no definition has come to refer to the store, if a field is fit for that no more or its
+    values are `changed`: those that refer to it were looked at."""
+    keys = [path for path in old.unique_paths if not _why_no_key(old, path)]
+    if not any(path in changed or _why_no_key(new, path) for path in keys):
+        return []
+    referring = {relation.store for relation in registry.referring(new.name)} - {new.name}
+    known = [_judged(registry.get(store)) for store in sorted(referring)]
+    return [Expect(DEFINITIONS, And((_refers_to(new.name), *map(Not, (_named(new.name), *known)))), least=0, most=0)]
+
+
+def _judged(definition: StoreDefinition) -> Filter:
+    """Return the filter for the revision of a definition that this request has looked at."""
+    return And((_named(definition.name), Equal(("_rev",), definition.rev)))
+
+
+def _named(store: str) -> Filter:
+    return Equal(("name",), store)
 
 
 def check_conditions(registry: StoreRegistry, new: StoreDefinition) -> None:
@@ -107,9 +130,13 @@ def nothing_refers(registry: StoreRegistry, store: str) -> Expect:
     for relation in registry.referring(store):
         if relation.store != store:
             raise StoreNotEmpty(f"The store {relation.store} refers to it.")
+    return Expect(DEFINITIONS, And((_refers_to(store), Not(_named(store)))), least=0, most=0)
+
+
+def _refers_to(store: str) -> Filter:
+    """Return the filter for definitions that refer to a store."""
     levels = range(1, MAX_OBJECT_LEVELS + 2)
-    refers = Or(tuple(Equal((*["fields"] * level, "store"), store) for level in levels))
-    return Expect(DEFINITIONS, And((refers, Not(Equal(("name",), store)))), least=0, most=0)
+    return Or(tuple(Equal((*["fields"] * level, "store"), store) for level in levels))
 
 
 def _references(fields: Iterable[Field], place: str) -> Iterator[tuple[str, Field]]:

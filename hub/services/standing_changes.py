@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
 from hub.services.tally import Tally
 from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
+from stores.data_definitions import MEMBER
 from stores.errors import DataStandsAgainst
 from stores.paths import value_at
 from stores.protocol import MOST_BULK_BYTES, Engine
@@ -77,28 +79,42 @@ class Examination:
             self._sharing.setdefault(path, {}).update({holder: None, id: None})
 
 
+def check_hidden(old: StoreDefinition, operations: DataOperations) -> None:
+    """Raise DataStandsAgainst for a hidden field that one commit would rename: reads know the former definition for a
+    moment after it, and that does not hide the new name. In steps, the values move after the definition."""
+    hidden = {source: target for source, target in operations.rename.items() if source in old.hidden}
+    if hidden:
+        text = "A hidden field is renamed in steps."
+        raise _with_commands(text, old, DataOperations(hidden))
+
+
 def too_many(definition: StoreDefinition, operations: DataOperations, most: int) -> DataStandsAgainst:
     """Return the refusal of a change of too many entities, with the commands that make it."""
     text = f"More than {most} entities would change (HUB_MAX_MATCHES)."
-    return _beyond_one_commit(text, definition, operations, "max_matches")
+    return _with_commands(text, definition, operations).at("max_matches")
 
 
 def too_large(definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
     """Return the refusal of a change of entities that are too large together, with the commands that make it."""
     text = f"Entities of more than {MOST_BULK_BYTES >> 20} MiB would change (MOST_BULK_BYTES)."
-    return _beyond_one_commit(text, definition, operations, "MOST_BULK_BYTES")
+    return _with_commands(text, definition, operations).at("MOST_BULK_BYTES")
 
 
-def _beyond_one_commit(
-    text: str, definition: StoreDefinition, operations: DataOperations, limit: str
-) -> DataStandsAgainst:
+def _with_commands(text: str, definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
     store, types = definition.name, definition.by_id
     commands = [
-        *(f"hub field rename {store} {source} {target}" for source, target in operations.rename.items()),
-        *(f"hub field drop {store} {name}" for name in operations.drop),
-        *(f"hub field fill {store} {name}" for name in operations.fill),
-        *(f"hub field convert {store} {name} --type {types[name].type}" for name in operations.convert),
+        *(_command("rename", store, source, target) for source, target in operations.rename.items()),
+        *(_command("drop", store, name) for name in operations.drop),
+        *(_command("fill", store, name) for name in operations.fill),
+        *(_command("convert", store, name, type=types[name].type) for name in operations.convert),
     ]
     how = f"The command line changes any number: {'; '.join(commands[:_SHOWN_COMMANDS])}"
-    error = DataStandsAgainst({"data": f"{text} {how}"})
-    return error.at(limit)
+    return DataStandsAgainst({MEMBER: f"{text} {how}"})
+
+
+def _command(verb: str, store: str, *names: str, type: str = "") -> str:
+    """Return a command as a shell takes it: a field may have any name."""
+    options = ["--type", type] if type else []
+    if any(name.startswith("-") for name in names):
+        return shlex.join(["hub", "field", verb, *options, "--", store, *names])
+    return shlex.join(["hub", "field", verb, store, *names, *options])

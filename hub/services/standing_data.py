@@ -21,7 +21,7 @@ from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected, ReadT
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import split
-from stores.presence import has_value, lacks
+from stores.presence import has_none, has_value, lacks
 from stores.protocol import UNBOUNDED, Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Exists, Filter, Or, Query, Size, Sort
 from stores.rechecking import check_changes
@@ -73,7 +73,7 @@ class Condition:
 
 def conditions(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[Condition]:
     """Yield the conditions of `new` that entities of `old` may break. The values that `operations` rewrite are checked
-    when they are."""
+    when they are. Those that stand at a new name already are not rewritten."""
     for field in old.fields:
         if field.id not in new.by_id and field.id not in operations.gone and (field.hidden or not new.open):
             yield Condition(field.id, "a value of it: set it to null, or keep the field.", has_value((field.id,)))
@@ -85,12 +85,15 @@ def conditions(old: StoreDefinition, new: StoreDefinition, operations: DataOpera
             yield Condition(
                 field.id, "a value of it that would not be valid as it is.", has_value((field.id,)), _refuser(field)
             )
+        if field.id in operations.sources:
+            stray = _stray(field.id, operations, has_value((field.id,)))
+            yield Condition(field.id, "a value of it that would not be valid as it is.", stray, _refuser(field))
     for path in new.scalar_paths:
-        if path not in old.scalar_paths and split(path)[0] not in operations.rewritten:
-            yield Condition(
-                path, "a value of it that is neither a string nor a number.", Exists(split(path)), _multiple(path)
-            )
-
+        name = split(path)[0]
+        if path not in old.scalar_paths and name not in operations.convert:
+            exists = Exists(split(path))
+            where = _stray(name, operations, exists) if name in operations.sources else exists
+            yield Condition(path, "a value of it that is neither a string nor a number.", where, _multiple(path))
     for index in new.compounds:
         if index not in old.compounds and len(index.sorts) > 1:
             first, *others = index.paths
@@ -192,6 +195,11 @@ def _lacking(name: str, operations: DataOperations) -> Filter:
     """Return the filter for entities that will lack a value of a required field."""
     source = operations.source_of(name)
     return lacks((name,)) if source == name else And((lacks((source,)), lacks((name,))))
+
+
+def _stray(name: str, operations: DataOperations, where: Filter) -> Filter:
+    """Return the filter for entities that match `where` and have no value that is renamed to `name`."""
+    return And((has_none((operations.source_of(name),)), where))
 
 
 def _refuser(field: Field) -> Callable[[Entity], bool]:

@@ -12,7 +12,7 @@ from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataStandsAgainst, NotAsExpected
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Recheck
-from stores.query import EVERYTHING, Filter, In, Query
+from stores.query import EVERYTHING, And, Filter, In, Or, Query
 from stores.rechecking import check_changes
 from stores.records import Change, Entity
 from stores.reference_checks import PIECE, pieces
@@ -44,7 +44,9 @@ async def check_references(
     since = await engine.feed.position()
     relations = [each.relation for each in doubts]
     changed = _ChangedMeanwhile(old.name, relations, change)
-    found = {".".join(each.relation.path): await _count(engine, each, change) for each in doubts}
+    found: dict[str, Tally] = {}
+    for each in doubts:
+        await _count(engine, each, change, found.setdefault(".".join(each.relation.path), Tally()))
     if broken := {path: tally for path, tally in found.items() if tally.count}:
         text = "a value of it that no entity of the other store has."
         raise DataStandsAgainst({path: tally.having(text) for path, tally in broken.items()})
@@ -110,12 +112,14 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
             yield _Doubt(each, has_none((name,)) if is_known else EVERYTHING)
         elif name in operations.convert or not is_known:
             yield _Doubt(each, has_value((source,)))
+        if source != name:  # entities of an open store may have values at the new name
+            yield _Doubt(each, And((has_none((source,)), has_value((name,)))))
 
 
-async def _count(engine: Engine, doubt: _Doubt, change: DataChange) -> Tally:
-    """Return the entities that will refer to something that does not exist."""
+async def _count(engine: Engine, doubt: _Doubt, change: DataChange, tally: Tally) -> None:
+    """Add the entities that will refer to something that does not exist."""
     relation = doubt.relation
-    tally, held, size, turn = Tally(), dict[str, frozenset[Value]](), 0, Turn()
+    held, size, turn = dict[str, frozenset[Value]](), 0, Turn()
     async for entity in each_entity(engine, relation.store, doubt.where):
         held[entity["_id"]] = values = relation.values(change.applied(entity))
         size += 1 + len(values)
@@ -125,7 +129,6 @@ async def _count(engine: Engine, doubt: _Doubt, change: DataChange) -> Tally:
         if turn.is_over:
             await turn.pass_on()
     await _add_broken(engine, relation, held, tally)
-    return tally
 
 
 async def _add_broken(engine: Engine, relation: Relation, held: Mapping[str, frozenset[Value]], tally: Tally) -> None:
@@ -146,8 +149,10 @@ async def _may_be_referred_to(
 ) -> bool:
     if relation.field in (*operations.convert, *operations.fill):
         return True  # its values are not stored yet
-    path = (operations.source_of(relation.field), *relation.path[1:])
+    names = {operations.source_of(relation.field), relation.field}
+    paths = [(name, *relation.path[1:]) for name in names]
     for piece in pieces(values):
-        if await engine.entities(relation.store, Query(In(path, piece), limit=1)):
+        where = Or(tuple(In(path, piece) for path in paths))
+        if await engine.entities(relation.store, Query(where, limit=1)):
             return True
     return False

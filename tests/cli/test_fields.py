@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from hub.cli.definition_changes import with_renamed_field, without_field
+from hub.cli.fields import parse_default
+from hub.cli.output import Misuse
 from stores.records import SYSTEM_FIELDS
 from tests.cli.conftest import CommandLine
 
@@ -72,14 +74,34 @@ def test_an_interrupted_change_is_resumed(hub_of_each_engine: CommandLine) -> No
     assert [row["total"] for row in hub.rows("orders", "total")] == [n + 0.5 for n in range(12)]
 
 
+def test_what_a_step_stops_at_is_mended(served_hub: CommandLine) -> None:
+    """The refusal says how."""
+    hub = served_hub
+    orders(hub)
+    begin(hub, definition(hub)["_id"])
+    entity = f"/orders/{hub.rows('orders')[5]['_id']}"
+    ask(hub, "PATCH", entity, {"total": 1})
+    refused = hub("field", "resume", "orders", code=1).err
+    assert "total: 1 entity has a value of it already." in refused
+    assert "change or delete the entity as an administrator, then continue by hub field resume orders" in refused
+    ask(hub, "DELETE", entity)
+    assert hub("field", "resume", "orders").last == "the change of orders is complete"
+    assert len(hub.rows("orders", "total")) == 11
+
+
 def begin(hub: CommandLine, id: str) -> None:
     """Begin a change as a command does that is interrupted then."""
-    note = json.loads((hub.folder / "data" / "hub.json").read_text())
     fields = [{"id": "name", "type": "Text"}, {"id": "total", "type": "Numeric"}, {"id": "amount", "type": "Text"}]
     body = {"fields": fields, "indexes": [], "data": {"rename": {"margin": "total"}, "steps": True}}
+    assert ask(hub, "PATCH", f"/stores/{id}", body)["pending"]["total"] == 12
+
+
+def ask(hub: CommandLine, method: str, path: str, body: Any = None) -> Any:
+    note = json.loads((hub.folder / "data" / "hub.json").read_text())
     headers = {"Authorization": f"Bearer {note['token']}"}
-    answer = httpx.patch(f"{note['url']}/api/v1/stores/{id}", json=body, headers=headers, trust_env=False)
-    assert answer.json()["pending"]["total"] == 12
+    answer = httpx.request(method, f"{note['url']}/api/v1{path}", json=body, headers=headers, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
 def test_parts_of_a_definition_are_updated(hub_of_each_engine: CommandLine) -> None:
@@ -96,6 +118,13 @@ def test_parts_of_a_definition_are_updated(hub_of_each_engine: CommandLine) -> N
         refused = hub("store", "update", "orders", "--fields", "fields.json", "--closed", code=1).err
         assert "margin: 12 entities have" in refused
         assert "name: 2 entities have" in refused
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_default_that_its_type_does_not_take(many: bool) -> None:
+    with pytest.raises(Misuse, match="--default abc: Number takes"):
+        parse_default("abc", {"type": "Number", "many": many})
+    assert parse_default("7", {"type": "Number", "many": many}) == ([7] if many else 7)
 
 
 INDEXES = ["a.b", ["c", "-a"], {"fields": ["-a", "c"], "unique": True, "where": {"a": 1, "c": 2}}, "ab", ["c", "b"]]

@@ -15,6 +15,7 @@ import pytest
 from hub.cli.client import Client
 from hub.cli.definitions import Fields
 from hub.cli.lookups import LONGEST_QUERY, Lookups
+from hub.cli.output import Failure
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
 from tests.cli.conftest import CommandLine, plain
@@ -249,6 +250,12 @@ async def test_values_that_a_hub_does_not_take_together_are_looked_up_in_halves(
     found, refusals, queries = await looked_up([{"customer:number": n} for n in range(1, 101)], most=25)
     assert (len(found), refusals) == (100, [])
     assert queries == [100, 50, 25, 25, 50, 25, 25]
+
+
+async def test_a_query_that_a_hub_does_not_take_at_all_stops_the_import() -> None:
+    """Its reason is said, not that nothing has the value."""
+    with pytest.raises(Failure, match="looking up customers by number: .*too many"):
+        await looked_up([{"customer:number": n} for n in range(1, 5)], most=0)
 
 
 async def test_rows_without_lookups_are_sent_as_they_are() -> None:

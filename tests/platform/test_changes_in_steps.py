@@ -39,7 +39,7 @@ async def stepped(admin: Client, path: str, size: int) -> Entity | None:
 async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Database, tmp_path: Any) -> None:
     """Reads are answered meanwhile, and writes are 503, also after a restart. Other stores are written as ever."""
     async with running_hub(database, tmp_path, max_matches=3) as hub:
-        store, other = await hub.define(fields=[NAME, MARGIN, AMOUNT, OLD]), await hub.define()
+        store, other = await hub.define(fields=[NAME, MARGIN, AMOUNT, OLD], unique=["name"]), await hub.define()
         await hub.admin.make_all(
             store, [{"name": str(n), "margin": n, "amount": f"{n}.0", "old": "x"} for n in range(7)]
         )
@@ -64,13 +64,14 @@ async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Dat
             await client.until(lambda: len(again.events) == 3)
             assert again.view == {each["_id"]: each for each in await hub.admin.list(store)}
         first = (await hub.admin.list(store))[0]
+        user = await hub.as_user()
         writes = [
             hub.admin.post(f"/{store}", {"name": "a"}),
-            hub.admin.post(f"/{store}?upsert=number", {"number": 1}),
-            hub.admin.patch(f"/{store}/{first['_id']}", {"name": "a"}),
+            hub.admin.post(f"/{store}?upsert=name", {"name": "a"}),
+            user.patch(f"/{store}/{first['_id']}", {"name": "a"}),
+            user.delete(f"/{store}/{first['_id']}"),
             hub.admin.put(f"/{store}/{first['_id']}", {"name": "a"}),
             hub.admin.put(f"/{store}/{first['_id']}/access", {"access": []}),
-            hub.admin.delete(f"/{store}/{first['_id']}"),
             hub.admin.patch(f"/{store}?all=true", {"name": "a"}),
             hub.admin.delete(f"/{store}?all=true"),
         ]
@@ -161,3 +162,21 @@ async def test_what_another_process_writes_between_the_steps_is_changed_too(raci
     while (await racing.see("stores", store))["pending"] is not None:
         await racing.hub.entities.change(racing.principal, "stores", store, step, None)
     assert [each["amount"] for each in await racing.hub.engine.entities("orders", Query())] == [7, 2]
+
+
+async def test_an_administrator_mends_what_a_step_stops_at(admin: Client, user: Client, hub: Hub) -> None:
+    """By a change or a deletion of one entity. Nobody else writes until the last step."""
+    store = await hub.define(fields=[NAME, AMOUNT], indexes=[{"fields": ["name", "amount"], "unique": True}])
+    made = await user.make_all(store, [{"name": "a", "amount": each} for each in ("1", "1.0", "1.00", "2")])
+    path = await definition_of(admin, store)
+    good(await admin.patch(path, CONVERT))
+    refused(await admin.patch(path, {"data": {"continue": 5}}), 409)
+    refused(await user.patch(f"/{store}/{made[1]['_id']}", {"amount": 3}), 503, "store")
+    refused(await user.delete(f"/{store}/{made[2]['_id']}"), 503, "store")
+    good(await admin.patch(f"/{store}/{made[1]['_id']}", {"amount": 3}))
+    refused(await admin.patch(path, {"data": {"continue": 5}}), 409)
+    good(await admin.delete(f"/{store}/{made[2]['_id']}"))
+    while await stepped(admin, path, 5) is not None:
+        pass
+    assert [each["amount"] for each in await user.list(store)] == [1, 3, 2]
+    await every_entity_can_be_sent_back(user, store)

@@ -166,14 +166,37 @@ async def test_names_that_make_no_sense_are_refused_by_their_places(
 
 
 async def test_a_hidden_field_stays_hidden_under_another_name(admin: Client, user: Client, hub: Hub) -> None:
+    """In one commit it would be shown until all readers know the new definition: it is renamed in steps."""
     store = await hub.define(fields=[NAME, SECRET])
     made = await user.make(store, name="a", secret="s")
     visible = [NAME, SECRET | {"id": "open_secret", "hidden": False}]
     refused(await change(admin, store, visible, rename={"secret": "open_secret"}), 400, "data.rename.secret")
-    good(await change(admin, store, [NAME, SECRET | {"id": "other"}], rename={"secret": "other"}))
+    other = [NAME, SECRET | {"id": "other"}]
+    errors = refused(await change(admin, store, other, rename={"secret": "other"}), 409, "data")
+    assert errors["data"][0].endswith(f"hub field rename {store} secret other")
+    good(await change(admin, store, other, rename={"secret": "other"}, steps=True))
+    path = await definition_of(admin, store)
+    for _ in range(2):
+        assert '"s"' not in (await user.get(f"/{store}")).text
+        good(await admin.patch(path, {"data": {"continue": 5}}))
     text = (await user.get(f"/{store}")).text + (await user.get(f"/{store}/{made['_id']}/history")).text
     assert "secret" not in text
     assert '"s"' not in text
+    assert good(await admin.get(path))["pending"] is None
+
+
+async def test_who_changes_data_may_change_the_entities(admin: Client, hub: Hub, orders: str) -> None:
+    """The right to change definitions is not enough, in one commit or in steps."""
+    scopes = ["GET /stores/*", "PATCH /stores/*"]
+    defining = await hub.with_token(admin.user, scopes=scopes)
+    both = await hub.with_token(admin.user, scopes=[*scopes, f"PATCH /{orders}/*"])
+    path, body = await definition_of(admin, orders), {"fields": [NAME, MARGIN, AMOUNT], "data": {"drop": ["old"]}}
+    refused(await defining.patch(path, body), 403)
+    good(await defining.patch(path, {"label": "Orders"}))
+    good(await both.patch(path, body))
+    good(await both.patch(path, {"fields": [NAME, MARGIN], "data": {"drop": ["amount"], "steps": True}}))
+    refused(await defining.patch(path, {"data": {"continue": 5}}), 403)
+    good(await both.patch(path, {"data": {"continue": 5}}))
 
 
 async def test_a_definition_is_created_without_data(admin: Client, hub: Hub) -> None:
@@ -257,6 +280,47 @@ async def test_a_name_that_an_entity_uses_already(admin: Client, user: Client, h
     good(await user.patch(f"/{store}/{made[1]['_id']}", {"sum": None}))
     good(await change(admin, store, fields, rename={"amount": "sum"}))
     assert shown(await user.list(store), "amount", "sum") == [{"sum": each} for each in ("1", "2", 4, 5)]
+
+
+RENAME_TOTAL: Entity = {"rename": {"total": "sum"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "good_value", "bad_value"),
+    [
+        ({"type": "Number"}, 3, "many"),
+        ({"type": "JSON"}, "x", [1]),
+        ({"type": "Reference"}, None, "f" * 24),
+    ],
+    ids=["a type", "a unique field", "a reference"],
+)
+async def test_what_stands_at_a_new_name_already_is_checked(
+    admin: Client, user: Client, hub: Hub, kind: Entity, good_value: Any, bad_value: Any
+) -> None:
+    """It is not renamed, but becomes a value of the field."""
+    if kind["type"] == "Reference":
+        customers = await hub.define()
+        good_value, kind = (await user.make(customers, {}))["_id"], kind | {"store": customers}
+    store = await hub.define(fields=[{"id": "total"} | kind], open=True)
+    made = await user.make_all(store, [{"total": None}, {"sum": bad_value}, {"sum": good_value}])
+    path, body = await definition_of(admin, store), {"fields": [{"id": "sum"} | kind], "data": RENAME_TOTAL}
+    if kind["type"] == "JSON":
+        body["unique"] = ["sum"]
+    errors = refused(await admin.patch(path, body), 409, "sum")
+    assert errors["sum"][0].startswith("1 entity has a value of it that ")
+    assert errors["sum"][0].endswith(f"The first is {made[1]['_id']}.")
+    good(await user.delete(f"/{store}/{made[1]['_id']}"))
+    good(await admin.patch(path, body))
+    await every_entity_can_be_sent_back(user, store)
+
+
+async def test_a_serial_begins_above_what_stands_at_its_new_name(admin: Client, user: Client, hub: Hub) -> None:
+    store = await hub.define(open=True)
+    await user.make(store, no=70)
+    good(await change(admin, store, [{"id": "number", "type": "Serial"}]))
+    await user.make(store, {})
+    good(await change(admin, store, [{"id": "no", "type": "Serial"}], rename={"number": "no"}))
+    assert (await user.make(store, {}))["no"] == 71
 
 
 async def test_defaults_fill_what_is_missing(admin: Client, user: Client, orders: str) -> None:
@@ -445,6 +509,10 @@ async def test_definitions_that_refer_to_each_other(admin: Client, user: Client)
 # Bounds and races.
 
 
+SPACED: Entity = {"id": "a b; c", "type": "Text"}
+DASHED: Entity = {"id": "-o", "type": "Text"}
+
+
 @pytest.mark.gate("sqlite")
 async def test_too_many_for_one_request(database: Database, tmp_path: Any) -> None:
     """The answer names the command. Entities without the field do not count."""
@@ -454,6 +522,10 @@ async def test_too_many_for_one_request(database: Database, tmp_path: Any) -> No
         errors = refused(await change(hub.admin, store, [NAME], drop=["old"]), 409, "data")
         assert errors["data"][0].endswith(f"hub field drop {store} old")
         assert "3 entities" in errors["data"][0]
+        quoted = refused(await change(hub.admin, store, [NAME, SPACED], rename={"old": "a b; c"}), 409, "data")
+        assert quoted["data"][0].endswith(f"hub field rename {store} old 'a b; c'")
+        dashed = refused(await change(hub.admin, store, [NAME, DASHED], rename={"old": "-o"}), 409, "data")
+        assert dashed["data"][0].endswith(f"hub field rename -- {store} old -o")
         serial = [NAME, OLD, {"id": "number", "type": "Serial"}]
         refused(await change(hub.admin, store, serial, fill=["number"]), 409, "data")
         first = (await hub.admin.list(store))[0]

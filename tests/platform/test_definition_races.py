@@ -288,3 +288,43 @@ async def test_a_user_does_not_go_after_a_field_has_come_to_refer_to_users(racin
             await write()
         assert (await racing.see("users", user))["login"] == "ann"
         await entities.change(me, "stores", store, {"fields": []}, None)
+
+
+KEYED: list[Entity] = [{"id": "code", "type": "Text", "unique": True}]
+UNFIT: list[Entity] = [
+    {"fields": [{"id": "code", "type": "Text"}]},
+    {"fields": [{"id": "code", "type": "Number", "unique": True}], "data": {"convert": ["code"]}},
+    {"fields": [{"id": "code", "type": "Number", "unique": True}], "data": {"convert": ["code"], "steps": True}},
+]
+BY_CODE: Entity = {"fields": [{"id": "customer", "type": "Reference", "store": "customers", "by": "code"}]}
+
+
+async def keyed(racing: Racing) -> tuple[str, str]:
+    """Make a customer; return the ids of the definitions of customers and orders."""
+    customers = await racing.make("stores", {"name": "customers", "fields": KEYED})
+    await racing.make("customers", {"code": "1"})
+    return customers, await racing.make("stores", {"name": "orders", "fields": [{"id": "name", "type": "Text"}]})
+
+
+@pytest.mark.parametrize("unfit", UNFIT, ids=["not unique", "other values", "other values in steps"])
+async def test_a_key_is_not_changed_after_a_field_has_come_to_refer_by_it(racing: Racing, unfit: Entity) -> None:
+    customers, orders = await keyed(racing)
+    entities, me = racing.hub.entities, racing.principal
+
+    async def refer() -> None:
+        await entities.change(me, "stores", orders, BY_CODE, None)
+        await racing.make("orders", {"customer": "1"})
+
+    racing.before("define", refer)
+    with pytest.raises(DataStandsAgainst):
+        await entities.change(me, "stores", customers, unfit, None)
+    assert (await racing.see("stores", customers))["fields"] == KEYED
+
+
+async def test_a_field_does_not_come_to_refer_by_what_is_no_key_any_more(racing: Racing) -> None:
+    customers, orders = await keyed(racing)
+    entities, me = racing.hub.entities, racing.principal
+    racing.before("define", lambda: entities.change(me, "stores", customers, UNFIT[0], None))
+    with pytest.raises(InvalidEntity):
+        await entities.change(me, "stores", orders, BY_CODE, None)
+    assert [field["id"] for field in (await racing.see("stores", orders))["fields"]] == ["name"]

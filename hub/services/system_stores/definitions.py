@@ -8,13 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from auth.policy import authorize
 from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
-from hub.services.relation_definitions import check_conditions, check_referring, check_targets, nothing_refers
+from hub.services.relation_definitions import (
+    check_conditions,
+    check_referring,
+    check_targets,
+    no_others_refer,
+    nothing_refers,
+)
 from hub.services.shared_reads import SharedReads
+from hub.services.standing_changes import check_hidden
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
@@ -83,7 +91,8 @@ class DefinitionHooks(StoreHooks):
         definitions = [*map(parse_definition, entities)]
         try:
             return await self.engine.define(*definitions, writes=writes, by=by, key=key)
-        except StoreError:
+        except StoreError as error:
+            await self._look_again(error)
             for definition in definitions:  # another request may have created a store of this name meanwhile
                 await self._put_right(definition.name)
             raise
@@ -93,6 +102,8 @@ class DefinitionHooks(StoreHooks):
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         data = body.get(MEMBER)
+        if data is not None:
+            authorize(principal, self.registry.get(before["name"]), "PATCH")
         if (size := step_size(data)) is not None:
             return await next_step(self.engine, before, body, size)
         refuse_pending(before)
@@ -111,7 +122,10 @@ class DefinitionHooks(StoreHooks):
         if (definition.compounds, definition.relations) != (old.compounds, old.relations):
             check_conditions(self.registry, definition)
         change = DataChange(parse_data(data, old, definition), definition)
+        targets += no_others_refer(self.registry, old, definition, change.names.difference(change.operations.fill))
         in_steps = is_in_steps(data) and bool(change.operations)
+        if not in_steps:
+            check_hidden(old, change.operations)
         most = UNBOUNDED if in_steps else self._most
         standing = await check_data(self.engine, old, definition, change, most)
         standing += await check_references(self.engine, old, definition, change)
@@ -130,9 +144,16 @@ class DefinitionHooks(StoreHooks):
         old = parse_definition(before)
         try:
             return await self._define(old, parse_definition(after), writes, by)
-        except StoreError:
+        except StoreError as error:
+            await self._look_again(error)
             await self._put_right(old.name)
             raise
+
+    async def _look_again(self, error: StoreError) -> None:
+        """Read the definitions before the next attempt, if another process may have changed one of them."""
+        if isinstance(error, NotAsExpected):
+            with suppress(StoreError):
+                await self.registry.refresh()
 
     async def _put_right(self, store: str) -> None:
         """Apply the stored definition again. On storage without transactions, the indexes may belong to a definition
