@@ -197,8 +197,9 @@ def parse_options(text: str, field: Mapping[str, Any]) -> Any:
 def parse_default(text: str, field: Mapping[str, Any]) -> Json:
     """Return the default value in the text of an option. The hub checks it."""
     kind = type_named(field["type"])
-    if field.get("many") and text.startswith("["):
-        return parse_option("--default", text)
+    if text.startswith("[" if field.get("many") else "{") and (field.get("many") or field["type"] == "Object"):
+        given: Json = parse_option("--default", text)
+        return given
     try:
         value = kind.parse(text)
     except ValueError as error:
