@@ -198,7 +198,8 @@ def parse_default(text: str, field: Mapping[str, Any]) -> Json:
     """Return the default value in the text of an option. The hub checks it."""
     kind = type_named(field["type"])
     if field.get("many") and text.startswith("["):
-        return parse_option("--default", text)
+        listed: Json = parse_option("--default", text)
+        return listed
     try:
         value = kind.parse(text)
     except ValueError as error:
