@@ -46,7 +46,12 @@ async def data_writes(
     if not operations and not beginnings:
         return []
     keys = change.names.difference(operations.fill)  # nothing refers to a value that is not there
-    named = [relation for relation in registry.referring(new.name) if relation.by in keys]
+    named = [
+        relation
+        for relation in registry.referring(new.name)
+        # What refers within the store follows the new name of a key.
+        if relation.by in keys and not (relation.store == new.name and relation.by in operations.rename)
+    ]
     if in_steps:
         if named:
             texts = {each.by: f"{each.store} refers to it: its values cannot change in steps." for each in named}

@@ -104,8 +104,10 @@ def _values(leaf: Leaf) -> Sequence[Any]:
 
 
 def check_referring(registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition) -> None:
-    """Raise DataStandsAgainst if a field by which others refer to the store would not be fit for it any more."""
-    for relation in registry.referring(new.name):
+    """Raise DataStandsAgainst if a field by which entities refer to the store would not be fit for it any more. Those
+    of the store itself refer as the new definition says."""
+    others = [each for each in registry.referring(new.name) if each.store != new.name]
+    for relation in (*others, *(each for each in new.relations if each.target == new.name)):
         text = "" if relation.by == "_id" else _why_no_key(new, relation.by)
         if text and text != _why_no_key(old, relation.by):
             raise DataStandsAgainst({relation.by: f"{relation.store} refers to {new.name} by it. {text}"})

@@ -107,7 +107,7 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
     for each in new.relations:
         name = each.field
         source = operations.source_of(name)
-        is_known = ((source, *each.path[1:]), each.target, each.by) in known
+        is_known = ((source, *each.path[1:]), each.target, _held_by(each, operations)) in known
         if name in operations.fill:
             yield _Doubt(each, has_none((name,)) if is_known else EVERYTHING)
         elif name in operations.convert or not is_known:
@@ -116,29 +116,34 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
             yield _Doubt(each, And((has_none((source,)), has_value((name,)))))
 
 
+def _held_by(relation: Relation, operations: DataOperations) -> str:
+    """Return the field of the target that holds the key now: the change may rename it in the store itself."""
+    return operations.source_of(relation.by) if relation.target == relation.store else relation.by
+
+
 async def _count(engine: Engine, doubt: _Doubt, change: DataChange, tally: Tally) -> None:
     """Add the entities that will refer to something that does not exist."""
-    relation = doubt.relation
+    relation, by = doubt.relation, _held_by(doubt.relation, change.operations)
     held, size, turn = dict[str, frozenset[Value]](), 0, Turn()
     async for entity in each_entity(engine, relation.store, doubt.where):
         held[entity["_id"]] = values = relation.values(change.applied(entity))
         size += 1 + len(values)
         if size >= HELD_AT_ONCE:
-            await _add_broken(engine, relation, held, tally)
+            await _add_broken(engine, relation.target, by, held, tally)
             held, size = {}, 0
         if turn.is_over:
             await turn.pass_on()
-    await _add_broken(engine, relation, held, tally)
+    await _add_broken(engine, relation.target, by, held, tally)
 
 
-async def _add_broken(engine: Engine, relation: Relation, held: Mapping[str, frozenset[Value]], tally: Tally) -> None:
+async def _add_broken(engine: Engine, target: str, by: str, held: Mapping[str, frozenset[Value]], tally: Tally) -> None:
     """Add the entities, of which the values are given, that refer to something that does not exist."""
     values = frozenset[Value]().union(*held.values())
     ordered = sorted(values, key=str)
     for start in range(0, len(ordered), PIECE):
         piece = tuple(ordered[start : start + PIECE])
-        targets = await engine.entities(relation.target, Query(In((relation.by,), piece), limit=PIECE))
-        values = values - {target[relation.by] for target in targets}
+        targets = await engine.entities(target, Query(In((by,), piece), limit=PIECE))
+        values = values - {each[by] for each in targets}
     for id, referred in held.items():
         if not referred.isdisjoint(values):
             tally.add({"_id": id})

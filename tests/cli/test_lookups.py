@@ -254,7 +254,7 @@ async def test_values_that_a_hub_does_not_take_together_are_looked_up_in_halves(
 
 async def test_a_query_that_a_hub_does_not_take_at_all_stops_the_import() -> None:
     """Its reason is said, not that nothing has the value."""
-    with pytest.raises(Failure, match="looking up customers by number: .*too many"):
+    with pytest.raises(Failure, match=r"looking up customers by number: .*too many"):
         await looked_up([{"customer:number": n} for n in range(1, 5)], most=0)
 
 

@@ -476,6 +476,30 @@ async def test_values_that_others_refer_to_are_not_converted(admin: Client, user
     assert shown(await user.list(customers), "number") == [{"number": 1}, {"number": 2}]
 
 
+@pytest.mark.parametrize("steps", [False, True])
+async def test_references_within_a_store_follow_the_new_name_of_their_key(
+    admin: Client, user: Client, hub: Hub, steps: bool
+) -> None:
+    """They stay references: by the new name, which is a key from then on."""
+    code: Entity = {"id": "code", "type": "Text", "unique": True}
+    store = await hub.define(fields=[code])
+    parent: Entity = {"id": "parent", "type": "Reference", "store": store, "by": "code"}
+    path = await definition_of(admin, store)
+    good(await admin.patch(path, {"fields": [code, parent]}))
+    await user.make(store, code="a")
+    await user.make(store, code="b", parent="a")
+    sku = code | {"id": "sku"}
+    refused(await change(admin, store, [sku, parent], rename={"code": "sku"}), 409, "code")
+    good(await change(admin, store, [sku, parent | {"by": "sku"}], rename={"code": "sku"}, steps=steps))
+    while steps and good(await admin.patch(path, {"data": {"continue": 1}}))["pending"]:
+        pass
+    root, _ = await user.list(store)
+    assert shown(await user.list(store), "code", "sku", "parent") == [{"sku": "a"}, {"sku": "b", "parent": "a"}]
+    refused(await user.delete(f"/{store}/{root['_id']}"), 409)
+    refused(await user.post(f"/{store}", {"sku": "c", "parent": "x"}), 400, "parent")
+    await user.make(store, sku="c", parent="b")
+
+
 async def test_a_key_of_an_open_store_is_not_dropped(admin: Client, user: Client, hub: Hub) -> None:
     """A path may be unique without being a field."""
     customers = await hub.define(unique=["number"])
