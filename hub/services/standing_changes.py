@@ -10,10 +10,12 @@ from hub.services.tally import Tally
 from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
 from stores.data_definitions import MEMBER
 from stores.errors import DataStandsAgainst
+from stores.matcher import compile_filter
 from stores.paths import value_at
 from stores.protocol import MOST_BULK_BYTES, Engine
+from stores.query import Not
 from stores.records import Entity
-from stores.schema import StoreDefinition
+from stores.schema import StoreDefinition, is_single
 
 _TEXTS: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNCONVERTIBLE: "a value of it that cannot be converted.",
@@ -41,10 +43,18 @@ class Examination:
         self._definition = definition
         self._most = most
         self._obstacles: dict[tuple[str, Obstacle], Tally] = {}
-        changed = change.names - definition.serial_names
+        numbered = definition.serial_names.intersection(change.operations.fill)
+        changed = change.names - numbered
         self._unique = [path for path in definition.unique_paths if path.split(".")[0] in changed]
-        self._holders: dict[tuple[str, Any], str] = {}
-        self._sharing: dict[str, dict[str, None]] = {}
+        self._compounds = [
+            (index.paths, compile_filter(index.where))
+            for index in definition.compounds
+            if index.unique
+            and not numbered.intersection(index.paths)
+            and not changed.isdisjoint(path[0] for _, path in index.places())
+        ]
+        self._holders: dict[tuple[tuple[str, ...], Any], str] = {}
+        self._sharing: dict[tuple[str, ...], dict[str, None]] = {}
 
     async def run(self, engine: Engine) -> dict[str, str]:
         """Return for each field how many entities stand against the change, and which one is the first. Raises
@@ -53,9 +63,12 @@ class Examination:
         if count > self._most:
             raise too_many(self._definition, self._change.operations, self._most)
         await engine.count(self._definition.name, self._change.concerned, self._examine)
+        if self._unique or self._compounds:
+            await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
         shared = {
-            path: Tally(len(ids), min(ids)).saying("would share", "a value of it with another.")
-            for path, ids in self._sharing.items()
+            path: Tally(len(ids), min(ids)).saying("would share", f"{_what(paths)} with another.")
+            for paths, ids in self._sharing.items()
+            for path in paths
         }
         return shared | {name: tally.having(text_of_obstacle(kind)) for (name, kind), tally in self._obstacles.items()}
 
@@ -67,16 +80,30 @@ class Examination:
                 self._obstacles.setdefault(place, Tally()).add(entity)
             return True
         after = {**entity, **changed.fields}
+        for name in changed.removed:
+            after.pop(name, None)
+        return self._note_all(after)
+
+    def _note_all(self, entity: Entity) -> bool:
+        """Note the unique values of an entity, as it will be."""
         for path in self._unique:
-            if (value := value_at(after, path)) is not None:
-                self._note(path, value, entity["_id"])
+            if is_single(entity, path) and (value := value_at(entity, path)) is not None:
+                self._note((path,), value, entity["_id"])
+        for paths, applies in self._compounds:
+            values = tuple(value_at(entity, path) for path in paths)
+            if all(isinstance(v, str | int | float) and not isinstance(v, bool) for v in values) and applies(entity):
+                self._note(paths, values, entity["_id"])
         return True
 
-    def _note(self, path: str, value: Any, id: str) -> None:
-        """Note a value of a unique field, and who has had it before."""
-        holder = self._holders.setdefault((path, value), id)
+    def _note(self, paths: tuple[str, ...], value: Any, id: str) -> None:
+        """Note a value that must be unique, and who has had it before."""
+        holder = self._holders.setdefault((paths, value), id)
         if holder != id:
-            self._sharing.setdefault(path, {}).update({holder: None, id: None})
+            self._sharing.setdefault(paths, {}).update({holder: None, id: None})
+
+
+def _what(paths: tuple[str, ...]) -> str:
+    return "a value of it" if len(paths) == 1 else f"values of {', '.join(paths)}"
 
 
 def check_hidden(old: StoreDefinition, operations: DataOperations) -> None:

@@ -166,17 +166,35 @@ async def test_what_another_process_writes_between_the_steps_is_changed_too(raci
 
 async def test_an_administrator_mends_what_a_step_stops_at(admin: Client, user: Client, hub: Hub) -> None:
     """By a change or a deletion of one entity. Nobody else writes until the last step."""
-    store = await hub.define(fields=[NAME, AMOUNT], indexes=[{"fields": ["name", "amount"], "unique": True}])
-    made = await user.make_all(store, [{"name": "a", "amount": each} for each in ("1", "1.0", "1.00", "2")])
+    store = await hub.define(fields=[NAME, AMOUNT])
+    made = await user.make_all(store, [{"amount": each} for each in "1234"])
     path = await definition_of(admin, store)
-    good(await admin.patch(path, CONVERT))
-    refused(await admin.patch(path, {"data": {"continue": 5}}), 409)
-    refused(await user.patch(f"/{store}/{made[1]['_id']}", {"amount": 3}), 503, "store")
+    sum_: Entity = AMOUNT | {"id": "sum"}
+    good(await admin.patch(path, {"fields": [NAME, sum_], "data": {"rename": {"amount": "sum"}, "steps": True}}))
+    for each in made[1:3]:
+        good(await admin.patch(f"/{store}/{each['_id']}", {"sum": "x"}))
+    refused(await admin.patch(path, {"data": {"continue": 5}}), 409, "sum")
+    refused(await user.patch(f"/{store}/{made[1]['_id']}", {"sum": None}), 503, "store")
     refused(await user.delete(f"/{store}/{made[2]['_id']}"), 503, "store")
-    good(await admin.patch(f"/{store}/{made[1]['_id']}", {"amount": 3}))
-    refused(await admin.patch(path, {"data": {"continue": 5}}), 409)
+    good(await admin.patch(f"/{store}/{made[1]['_id']}", {"sum": None}))
+    refused(await admin.patch(path, {"data": {"continue": 5}}), 409, "sum")
     good(await admin.delete(f"/{store}/{made[2]['_id']}"))
     while await stepped(admin, path, 5) is not None:
         pass
-    assert [each["amount"] for each in await user.list(store)] == [1, 3, 2]
+    assert [each["sum"] for each in await user.list(store)] == ["1", "2", "4"]
     await every_entity_can_be_sent_back(user, store)
+
+
+async def test_what_would_be_equal_is_found_before_the_first_step(admin: Client, user: Client, hub: Hub) -> None:
+    """In unique indexes over several fields, and with entities that do not change."""
+    pair = {"fields": ["name", "amount"], "unique": True}
+    store = await hub.define(fields=[NAME, AMOUNT], indexes=[pair])
+    made = await user.make_all(store, [{"name": "a", "amount": each} for each in ("1", "2", "1.0")])
+    errors = refused(await admin.patch(await definition_of(admin, store), CONVERT), 409, "name", "amount")
+    text = f"2 entities would share values of name, amount with another. The first is {made[0]['_id']}."
+    assert errors["amount"] == [text]
+    store = await hub.define(fields=[NAME | {"unique": True}])
+    made = await user.make_all(store, [{"name": "a"}, {}])
+    body = {"fields": [NAME | {"unique": True, "default": "a"}], "data": {"fill": ["name"], "steps": True}}
+    errors = refused(await admin.patch(await definition_of(admin, store), body), 409, "name")
+    assert errors["name"][0].startswith("2 entities would share a value of it with another.")
