@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import clear_frames
 from typing import Final
 
 import apsw
@@ -154,6 +155,18 @@ def temporary_files(connection: apsw.Connection) -> Iterator[None]:
         yield
     finally:
         connection.pragma("temp_store", "memory")
+
+
+def release(error: BaseException) -> None:
+    """Clear the frames of a read that has failed. A cursor in one of them would keep its statement, and with it the
+    snapshot, open for as long as the error lives: ROLLBACK does not end it, and later reads of the connection would see
+    the old state."""
+    known: set[int] = set()
+    chain: BaseException | None = error
+    while chain is not None and id(chain) not in known:
+        known.add(id(chain))
+        clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
 
 
 def _never() -> bool:

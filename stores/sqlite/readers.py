@@ -19,7 +19,14 @@ from stores.bounds import Limit
 from stores.errors import CannotOpen, ReadTimeout, Unavailable
 from stores.read_turns import READER, ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, AllowanceSpent, allowance
-from stores.sqlite.connection import CACHE_KIB, STREAM_CACHE_KIB, connect, time_limit, translated
+from stores.sqlite.connection import (
+    CACHE_KIB,
+    STREAM_CACHE_KIB,
+    connect,
+    release,
+    time_limit,
+    translated,
+)
 from stores.threads import lower_priority
 from stores.turns import LoopTime
 
@@ -152,8 +159,11 @@ class Readers:
             with translated(self._own):
                 try:
                     return read(self._own)
-                except (apsw.InterruptError, AllowanceSpent):
-                    pass
+                except (apsw.InterruptError, AllowanceSpent) as error:
+                    release(error)
+        except BaseException as error:
+            release(error)
+            raise
         finally:
             allowance.steps = math.inf
             if (took := time.perf_counter() - began) > _NOTABLE:
@@ -362,13 +372,37 @@ def _read_with(
     try:
         with translated(connection), time_limit(connection, seconds, is_over):
             return read(connection)
+    except BaseException as error:
+        release(error)
+        raise
     finally:
-        idle.put(connection)
+        idle.put(connection if _is_idle(connection) else _renewed(connection))
 
 
 def _next(connection: apsw.Connection, items: Generator[object], seconds: float, is_over: Callable[[], bool]) -> object:
-    with translated(connection), time_limit(connection, seconds, is_over):
-        return next(items, _END)
+    try:
+        with translated(connection), time_limit(connection, seconds, is_over):
+            return next(items, _END)
+    except BaseException as error:
+        release(error)
+        raise
+
+
+def _is_idle(connection: apsw.Connection) -> bool:
+    """Return whether no statement of the connection goes on: one that does keeps its snapshot, in which all later reads
+    of the connection would be."""
+    return connection.txn_state() == apsw.SQLITE_TXN_NONE
+
+
+def _renewed(connection: apsw.Connection) -> apsw.Connection:
+    """Return a connection in place of one that is not idle."""
+    log.error("a read has left its statement open on a connection, which is replaced")
+    try:
+        made = connect(Path(connection.filename))
+    except CannotOpen:
+        return connection
+    connection.close(True)
+    return made
 
 
 def _connection_for_stream(path: Path, idle: queue.SimpleQueue[apsw.Connection]) -> apsw.Connection:
@@ -382,7 +416,7 @@ def _connection_for_stream(path: Path, idle: queue.SimpleQueue[apsw.Connection])
 
 def _finish(connection: apsw.Connection, items: Generator[object], idle: queue.SimpleQueue[apsw.Connection]) -> None:
     items.close()
-    if idle.qsize() < _MOST_IDLE and not connection.in_transaction:
+    if idle.qsize() < _MOST_IDLE and _is_idle(connection):
         idle.put(connection)
     else:
         connection.close()
