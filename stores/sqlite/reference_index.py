@@ -57,9 +57,12 @@ def listing_triggers(table: StoreTable) -> dict[str, str]:
     paths = sorted(table.listed)
     fields = dict.fromkeys(json_path(path.split(".")[0]) for path in paths)
     altered = " OR ".join(f"NEW.doc->{field} IS NOT OLD.doc->{field}" for field in fields)
-    adds, removes = _statements(table, paths)
-    events = (f"INSERT ON {table.table} BEGIN {adds}", f"UPDATE ON {table.table} WHEN {altered} BEGIN {removes} {adds}")
-    bodies = (*events, f"DELETE ON {table.table} BEGIN {removes}")
+    bodies = (
+        f"INSERT ON {table.table} BEGIN {_adds(table, paths)}",
+        # The difference only: a list may have a thousand values, of which one changes.
+        f"UPDATE ON {table.table} WHEN {altered} BEGIN {_removes(table, paths, 'NEW')} {_adds(table, paths, 'OLD')}",
+        f"DELETE ON {table.table} BEGIN {_removes(table, paths)}",
+    )
     return {
         name: f"CREATE TRIGGER {identifier(name)} AFTER {body} END"
         for name, body in zip(_trigger_names(table), bodies, strict=True)
@@ -70,15 +73,22 @@ def _trigger_names(table: StoreTable) -> list[str]:
     return [f"{purpose}_{encoded(table.name)}" for purpose in _PURPOSES]
 
 
-def _statements(table: StoreTable, paths: list[str]) -> tuple[str, str]:
-    """Return the statements of triggers that add the new entries of a row, and remove its old ones."""
-    adds, removes = [], []
-    for path in paths:
-        new = f"SELECT {quoted(path)},e.value,NEW.row FROM {_values(path, 'NEW')}"
-        adds.append(_ADD.format(references=table.references, entries=new))
-        old = f"SELECT e.value FROM {_values(path, 'OLD')}"
-        removes.append(_REMOVE.format(references=table.references, path=quoted(path), values=old))
-    return " ".join(adds), " ".join(removes)
+def _adds(table: StoreTable, paths: list[str], less: str = "") -> str:
+    """Return the statements of a trigger that add the entries of the new row, without those of the row `less`."""
+    entries = [f"SELECT {quoted(path)},value,NEW.row FROM ({_difference(path, 'NEW', less)})" for path in paths]
+    return " ".join(_ADD.format(references=table.references, entries=each) for each in entries)
+
+
+def _removes(table: StoreTable, paths: list[str], less: str = "") -> str:
+    """Return the statements of a trigger that remove the entries of the old row, without those of the row `less`."""
+    values = [(quoted(path), _difference(path, "OLD", less)) for path in paths]
+    return " ".join(_REMOVE.format(references=table.references, path=path, values=each) for path, each in values)
+
+
+def _difference(path: str, row: str, less: str) -> str:
+    """Return the SQL for the values of one row that another one does not have."""
+    values = f"SELECT e.value FROM {_values(path, row)}"
+    return f"{values} EXCEPT SELECT e.value FROM {_values(path, less)}" if less else values
 
 
 def _values(path: str, row: str) -> str:

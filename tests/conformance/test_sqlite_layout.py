@@ -47,7 +47,7 @@ def statements(connection: apsw.Connection) -> list[tuple[str, str]]:
 
 
 async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database: Database) -> None:
-    """Rows of tables are found by an index; only arrays within the row are scanned."""
+    """Rows of tables are found by an index; only arrays within the row are scanned, and their differences."""
     inner = (Field("to", "Reference", store=STORE),)
     fields = (Field("many", "Reference", store=STORE, many=True), Field("rows", "Object", many=True, fields=inner))
     await engine.define(StoreDefinition("referring", fields))
@@ -63,7 +63,7 @@ async def test_no_statement_of_a_trigger_scans_a_table(engine: Engine, database:
             walks = [
                 step
                 for step in plan
-                if step.startswith("SCAN") and not re.search("json_each|CONSTANT ROW|VIRTUAL TABLE", step)
+                if step.startswith("SCAN") and not re.search(r"json_each|CONSTANT ROW|VIRTUAL TABLE|\(subquery", step)
             ]
             assert not walks, (name, sql, plan)
 
