@@ -11,7 +11,7 @@ from stores.data_changes import NOTHING_TO_DO, DataChange
 from stores.errors import DataStandsAgainst
 from stores.protocol import Engine
 from stores.records import new_id
-from stores.relation import Relation, Value
+from stores.relation import Value
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import STORE, entity, insert, insert_one
 
@@ -23,9 +23,9 @@ async def test_what_refers_to_the_same_is_looked_up_in_parts(engine: Engine, mon
     held: list[int] = []
     add_broken = standing_references._add_broken
 
-    async def noted(engine: Engine, relation: Relation, some: dict[str, frozenset[Value]], tally: Tally) -> None:
+    async def noted(engine: Engine, target: str, by: str, some: dict[str, frozenset[Value]], tally: Tally) -> None:
         held.append(len(some))
-        await add_broken(engine, relation, some, tally)
+        await add_broken(engine, target, by, some, tally)
 
     monkeypatch.setattr(standing_references, "_add_broken", noted)
     await engine.define(StoreDefinition("customers"))

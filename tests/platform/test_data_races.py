@@ -207,7 +207,7 @@ async def test_no_more_is_taken_than_there_is(processes: Processes, races: int) 
     assert (await processes.of(0).see(store, made["_id"]))["stock"] == 0
 
 
-@pytest.mark.parametrize("size", [1, LIGHT_REQUESTS])
+@pytest.mark.parametrize("size", [1, pytest.param(LIGHT_REQUESTS, marks=pytest.mark.alone)])
 async def test_orders_of_one_product_at_once(processes: Processes, races: int, size: int) -> None:
     """Each is one batch: an order, its lines, and the stock that it lowers. None is refused, and the stock is exact."""
     products = await processes.define(fields=[{"id": "sku", "type": "Text", "unique": True}, *STOCK])
