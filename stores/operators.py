@@ -220,16 +220,25 @@ def kind_of(value: Json) -> str:
     return "null" if value is None else "an object" if isinstance(value, dict) else "a list"
 
 
-def _identity(value: Json) -> str | bytes:
+def _identity(value: Json) -> str | float | bytes:
     """Return a value that two JSON values share if they are `same`. Unlike those of tuples, hashes of texts cannot be
-    made to collide."""
-    return value if isinstance(value, str) else orjson.dumps(_comparable(value), option=orjson.OPT_SORT_KEYS)
+    made to collide, and those of numbers of 64 bits hardly."""
+    if isinstance(value, str) or type(value) is int:
+        return value
+    if isinstance(value, float):
+        return _number(value)
+    return orjson.dumps(_comparable(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _number(value: float) -> float:
+    """Return the number, as an integer if it is a whole one of 64 bits."""
+    return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
 
 
 def _comparable(value: Json) -> Json:
     """Return the value with whole numbers as integers."""
     if isinstance(value, float):
-        return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
+        return _number(value)
     if isinstance(value, dict):
         return {name: _comparable(item) for name, item in value.items()}
     return [_comparable(item) for item in value] if isinstance(value, list) else value
