@@ -14,7 +14,7 @@ HEAD: Final = ("engine", "operation", "ms", "CPU µs", "beside", "ms", "CPU µs"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one operation takes in a run: time in ms, and CPU in µs of the hub and its database together."""
+    """The time of one operation in a run, in ms, and its CPU time in µs, of the hub and its database together."""
 
     ms: float
     cpu: float | None

@@ -1,4 +1,4 @@
-"""What a change of one field means for the other parts of a store's definition."""
+"""The other parts of a store's definition that follow a change of one field."""
 
 from __future__ import annotations
 

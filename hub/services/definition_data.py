@@ -49,7 +49,7 @@ async def data_writes(
     named = [
         relation
         for relation in registry.referring(new.name)
-        # What refers within the store follows the new name of a key.
+        # References within the store follow the new name of a key.
         if relation.by in keys and not (relation.store == new.name and relation.by in operations.rename)
     ]
     if in_steps:

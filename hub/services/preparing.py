@@ -72,7 +72,7 @@ def is_on_loop() -> bool:
 
 
 class LoopShare:
-    """What the code of one commit may do on the event loop: one unit in all, without a bound in threads."""
+    """The work that the code of one commit may do on the event loop: one unit in all. It has no bound in threads."""
 
     def __init__(self, *, bounded: bool) -> None:
         self._left = 1.0 if bounded else inf

@@ -1,5 +1,4 @@
-"""What definitions with references need: a target store, a field to refer by that is fit for it, and that neither
-goes."""
+"""Definitions with references need a target store and a field that is fit to refer by, and neither may go."""
 
 from __future__ import annotations
 

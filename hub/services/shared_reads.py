@@ -1,4 +1,4 @@
-"""What the creations of one request share: the bodies of all, and reads, so that each is done once."""
+"""The creations of one request share all of its bodies, and reads, so that each read is done once."""
 
 from __future__ import annotations
 

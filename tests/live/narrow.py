@@ -8,6 +8,7 @@ import random
 import orjson
 
 from auth.view import View
+from realtime.subscriptions import Subscription, Subscriptions
 from stores.query import EVERYTHING, Equal, Filter
 from stores.schema import StoreDefinition
 from tests.support.entities import STORE
@@ -42,6 +43,14 @@ class Narrow:
     async def taken(self) -> None: ...
 
     def close(self, kind: str) -> None: ...
+
+
+async def rejoin(client: Subscriptions, subscription: Subscription) -> None:
+    """Let a subscription leave its channel, and catch up."""
+    async with client.turn:
+        client.mute(subscription)
+        await asyncio.sleep(0)
+        await client.join(subscription)
 
 
 VIEW = View(StoreDefinition(STORE), EVERYTHING, frozenset(), frozenset(), "d")

@@ -23,7 +23,7 @@ from stores.query import WHOLE, Filter
 from stores.records import Change
 from stores.schema import StoreDefinition
 from tests.live.conftest import Connect
-from tests.live.narrow import FILTERS, VIEW, Narrow
+from tests.live.narrow import FILTERS, VIEW, Narrow, rejoin
 from tests.platform.answers import good
 from tests.support.entities import STORE, entity, insert
 from tests.support.hub import Client
@@ -154,11 +154,7 @@ async def test_the_last_event_of_each_commit_is_marked_whoever_comes_and_goes(
             client = rng.choice(clients)
             some = [s for s in client.by_topic.values() if s.channel is not None]
             if some and rng.random() < 0.5:
-                async with client.turn:
-                    subscription = rng.choice(some)
-                    client.mute(subscription)
-                    await asyncio.sleep(0)
-                    await client.join(subscription)
+                await rejoin(client, rng.choice(some))
             elif some and rng.random() < 0.3:
                 at = rng.randrange(len(changes))
                 subscription = rng.choice(some)

@@ -24,7 +24,7 @@ from stores.query import EVERYTHING, WHOLE, Equal, Filter
 from stores.read_turns import READER
 from stores.records import Change
 from stores.schema import StoreDefinition
-from tests.live.narrow import FILTERS, VIEW, Narrow
+from tests.live.narrow import FILTERS, VIEW, Narrow, rejoin
 from tests.support.entities import STORE, insert_one
 from tests.support.reading import changes_since
 
@@ -92,11 +92,7 @@ async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
             client = rng.choice(clients)
             some = [s for s in client.by_topic.values() if s.channel is not None]
             if some and rng.random() < 0.5:
-                async with client.turn:
-                    subscription = rng.choice(some)
-                    client.mute(subscription)
-                    await asyncio.sleep(0)
-                    await client.join(subscription)
+                await rejoin(client, rng.choice(some))
             elif some and rng.random() < 0.3:
                 at = rng.randrange(len(changes))
                 subscription = rng.choice(some)
