@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect, ConnectionFailure
+from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure
 
 from stores.errors import Unavailable
 from stores.options import EngineOptions
@@ -48,6 +48,8 @@ LARGE = 15_000_000
 """Characters of an entity whose history takes longer to record than a member takes to stop."""
 SELECTION = 5.0
 """Seconds for which the driver looks for a primary."""
+ALREADY_STEPPING_DOWN = 117
+"""MongoDB's code ConflictingOperationInProgress."""
 STANDSTILL = 10.0
 """Seconds for which all of MongoDB is frozen."""
 
@@ -225,10 +227,14 @@ async def test_the_primary_steps_down(replicated: MortalHub, times: int, report:
 
 
 async def step_down(mongo: Mongo) -> None:
+    """Make the primary step down. It closes all connections, and the driver may then send the command once more."""
     try:
         await mongo.admin.command({"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5})
     except AutoReconnect:
-        pass  # it closes all connections
+        pass
+    except OperationFailure as error:
+        if error.code != ALREADY_STEPPING_DOWN:
+            raise
 
 
 async def test_a_consumer_counts_exactly_over_failovers(replica_set: str, times: int) -> None:
