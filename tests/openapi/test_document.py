@@ -12,8 +12,8 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from auth.system_stores import SYSTEM_STORES
-from hub.dialects.platform.components import store_parameters
 from hub.dialects.platform.openapi import OPERATIONS
+from hub.dialects.platform.parameter_components import store_parameters
 from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field, store_schemas
 from hub.dialects.platform.system_schemas import refined
 from hub.errors import STATUS, tags_of

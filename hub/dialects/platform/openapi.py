@@ -14,7 +14,7 @@ import orjson
 
 from auth.policy import view_of
 from auth.principal import Principal
-from hub.dialects.platform import components
+from hub.dialects.platform import answer_components, parameter_components
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
 from hub.dialects.platform.parameters import known_parameters
@@ -37,7 +37,9 @@ async def openapi_document(context: PlatformContext, principal: Principal | None
     most = context.settings.max_items
     stores = [] if principal is None else context.registry.all()
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = shared_schemas() | components.answer_schemas() | {"Access": components.access_list(most)}
+    schemas: dict[str, Any] = (
+        shared_schemas() | answer_components.answer_schemas() | {"Access": answer_components.access_list(most)}
+    )
     is_admin = principal is not None and principal.admin
     general = [call for call in OPERATIONS if is_admin or not call.for_administrators]
     _add(paths, schemas, ANY_STORE, general, most, None)
@@ -62,9 +64,9 @@ async def openapi_document(context: PlatformContext, principal: Principal | None
             "cookie": {"type": "apiKey", "in": "cookie", "name": "sid"},
         },
         schemas,
-        components.shared_parameters(most),
-        components.headers(),
-        components.error_responses(),
+        parameter_components.shared_parameters(most),
+        answer_components.headers(),
+        answer_components.error_responses(),
     )
     return orjson.dumps(document_of(part, "hub", "1", "Entities of every store, and who may see them.", prefix))
 
@@ -122,7 +124,7 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
         "tags": [_tag(call, definition)],
         "parameters": [
             *_path_parameters(call, any_store),
-            *components.store_parameters(call, definition, name),
+            *parameter_components.store_parameters(call, definition, name),
             *_headers(call),
         ],
         "responses": _responses(call, definition, readable),
@@ -233,7 +235,7 @@ def _result(call: Operation, definition: StoreDefinition, readable: bool | None)
             many = {"type": "object", "properties": several, "required": ["success", "entities"]}
             return _content({"anyOf": [_written(name, readable, ONE), many]}, ETag="ETag-of-one")
         case "list":
-            return _content(components.list_answers(definition), **{"X-Position": "X-Position", "Link": "Link"})
+            return _content(answer_components.list_answers(definition), **{"X-Position": "X-Position", "Link": "Link"})
         case "history":
             return _content(ref("History"), Link="Link")
         case "session" | "signed_out":
@@ -244,7 +246,7 @@ def _result(call: Operation, definition: StoreDefinition, readable: bool | None)
 
 
 def _content(schema: Schema, **headers: str) -> Schema:
-    return {"headers": components.header_refs(headers), "content": {JSON: {"schema": schema}}}
+    return {"headers": answer_components.header_refs(headers), "content": {JSON: {"schema": schema}}}
 
 
 # The operation that returns the document.
