@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.engineio import CloseReason, Connection, EngineIOServer, build_text_frame
 from realtime.engineio import server as server_module
-from realtime.engineio.connection import MOST_CORKED_BYTES
+from realtime.engineio.client_output import MOST_CORKED_BYTES
 from realtime.engineio.inbox import Inbox
 from realtime.engineio.packets import MESSAGE, Packet
 from realtime.engineio.waiting_output import SMALL_OUTPUT, WaitingOutput
