@@ -19,26 +19,23 @@ from realtime.commits import CurrentCommit, commit_at
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
 from realtime.held import HeldChanges
+from realtime.missed_changes import MissedChanges
 from realtime.replays import Replays
 from realtime.shares import FEW_STEPS, MOST_USER_STEPS, Shares
 from realtime.subscriber import Subscriber
-from realtime.view import ChangeView, ViewChange
+from realtime.view import Look, ViewChange
 from stores.errors import FilterTooCostly, StoreError
-from stores.protocol import Batch, Engine
+from stores.protocol import Engine
 from stores.query import Filter
-from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
 from stores.steps import AT_LOOP, TakesLong
-from stores.turns import Gate, Places
+from stores.turns import Gate
 
 log = logging.getLogger(__name__)
 
 TURN: Final = 0.01
 """Seconds of delivery after which other tasks run."""
-
-READ_AT_ONCE: Final = 500
-"""Maximum changes in one read for a subscription that resumes."""
 
 SLICE: Final = 5_000
 """Deliveries after which other tasks run."""
@@ -64,27 +61,6 @@ Slices = Iterator[Callable[[], None] | None]
 
 SlicesWithView = Generator[Callable[[], None] | None, None, ViewChange | None]
 """The same, with a result."""
-
-
-class _Look:
-    """Computes the event of a change in a thread, because that takes long."""
-
-    def __init__(self, view: ChangeView, change: Change) -> None:
-        self._view = view
-        self._change = change
-        self._event: ViewChange | None = None
-        self._error: FilterTooCostly | None = None
-
-    def __call__(self) -> None:
-        try:
-            self._event = self._view.of(self._change)
-        except FilterTooCostly as error:
-            self._error = error
-
-    def result(self) -> ViewChange | None:
-        if self._error is not None:
-            raise self._error
-        return self._event
 
 
 def _end() -> None:
@@ -118,7 +94,7 @@ class Fanout:
         self.replaying = Gate(REPLAYED_AT_ONCE)
         self.joining = Gate(JOINED_AT_ONCE)
         """Spreads the steps of the subscriptions that join again after they have fallen behind."""
-        self._reading = Places(most=1, each=1)
+        self.missed = MissedChanges(engine, self._recent, lambda: (self.position, self.order))
         self.held = HeldChanges()
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
@@ -293,7 +269,7 @@ class Fanout:
             except TakesLong:
                 if not has_steps:
                     raise FilterTooCostly(MOST_USER_STEPS).at("MOST_USER_STEPS") from None
-                look = _Look(view, change)
+                look = Look(view, change)
                 yield from self._pause(work=look)
                 shares.take(user, view.spent)
                 event = look.result()
@@ -398,54 +374,9 @@ class Fanout:
         finally:
             self._waiting -= 1
 
-    def recent_after(self, order: bytes) -> list[Change] | None:
-        """Return the changes delivered after `order`; None if not all of them are kept."""
-        found = self._recent.after(order)
-        return None if found is None else [change for _, change in found]
-
-    async def read_after(self, position: str, is_wanted: Callable[[], bool] = lambda: True) -> Batch:
-        """Return the first changes after a position, from memory if possible. Raises HistoryGone.
-
-        An empty batch is returned if it `is_wanted` no more when its turn comes.
-
-        Changes that were read from the feed are kept if they adjoin the kept ones: clients that lost the connection at
-        the same time resume from about the same position. One read of the feed runs at a time, and the next may find
-        its changes in memory. Users take turns.
-        """
-        feed = self._engine.feed
-        order = feed.order(position)
-        if (kept := self._kept_after(order)) is not None:
-            return kept
-        async with self._reading.place(READER.get()):
-            if not is_wanted():
-                return Batch([], position, more=True)
-            if (kept := self._kept_after(order)) is not None:
-                return kept
-            batch = await feed.read(position, READ_AT_ONCE, whole=True)
-            if feed.order(batch.position) >= self._recent.oldest:
-                self._recent.prepend(order, [(feed.order(change.position), change) for change in batch.changes])
-            return self._up_to_here(batch) if order <= self.order else batch
-
     def completed(self, changes: Sequence[Change]) -> Sequence[Change]:
         """Return changes with the rest of the last one's commit, if fan-out is delivering that commit."""
         return self._commit.completed(changes, self.order_of(changes[-1].position)) if changes else changes
-
-    def _up_to_here(self, batch: Batch) -> Batch:
-        """Return the part of a batch up to the position of fan-out. What lies beyond may have ended the right to see
-        what follows, and the listeners have yet to hear of it."""
-        here, order = self.order, self.order_of
-        if order(batch.position) <= here:
-            return batch
-        return Batch([each for each in batch.changes if order(each.position) <= here], self.position, more=True)
-
-    def _kept_after(self, order: bytes) -> Batch | None:
-        """Return the first changes after `order` from memory, or None if they are not there."""
-        recent = self._recent.after(order, READ_AT_ONCE) if order <= self.order else None
-        if recent is None:
-            return None
-        changes = [change for _, change in recent]
-        more = len(changes) >= READ_AT_ONCE  # the rest of a commit may exceed it
-        return Batch(changes, changes[-1].position if more else self.position, more)
 
     async def reach(self, order: bytes) -> None:
         """Wait until everything up to `order` has been delivered."""

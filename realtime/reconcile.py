@@ -81,7 +81,7 @@ class Reconciler:
         order = self._engine.feed.order
         text, position = await self._list(view, unread)
         await self._fanout.reach(order(position))
-        recent = self._fanout.recent_after(order(view.position))
+        recent = self._fanout.missed.kept_after(order(view.position))
         if recent is None:
             raise HistoryGone("the changes since that position are not at hand")
         check_same_store(view.store, recent)

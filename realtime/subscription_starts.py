@@ -88,7 +88,7 @@ class SubscriptionStarts:
         """Return a start from which the missed changes follow as events, then the new ones."""
         fanout, position = self._context.fanout, unbind(since, subscription.view.digest)
         # Before the acknowledgement, check that the history is available and that the store is still the same.
-        first = await fanout.read_after(position)
+        first = await fanout.missed.read_after(position)
         check_same_store(subscription.store, first.changes)
         await self._context.check_same_life(subscription.view.definition, position)
         check_same_store(subscription.store, fanout.pending_ends_after(fanout.order_of(position)))

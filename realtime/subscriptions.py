@@ -273,7 +273,7 @@ class Subscriptions:
 
     async def _read(self, subscription: Subscription) -> Batch:
         """Return changes after the subscription's position; none if it does not go on when its turn comes."""
-        return await self._fanout.read_after(subscription.position, lambda: self.goes_on(subscription))
+        return await self._fanout.missed.read_after(subscription.position, lambda: self.goes_on(subscription))
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from stores.errors import HistoryGone
+from stores.errors import FilterTooCostly, HistoryGone
 from stores.matcher import Predicate, compile_filter, weight_of
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
@@ -210,3 +210,24 @@ def changed_fields(before: Entity, after: Entity) -> tuple[str, ...]:
     """Return the names of the top-level fields that differ."""
     names = dict.fromkeys([*before, *after])
     return tuple(n for n in names if n not in before or n not in after or not same(before[n], after[n]))
+
+
+class Look:
+    """Computes the event of a change in a view, called in a thread because that takes long."""
+
+    def __init__(self, view: ChangeView, change: Change) -> None:
+        self._view = view
+        self._change = change
+        self._event: ViewChange | None = None
+        self._error: FilterTooCostly | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._event = self._view.of(self._change)
+        except FilterTooCostly as error:
+            self._error = error
+
+    def result(self) -> ViewChange | None:
+        if self._error is not None:
+            raise self._error
+        return self._event

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from realtime import fanout as fanout_module
+from realtime import missed_changes
 from realtime import view as view_module
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
@@ -125,7 +126,7 @@ async def test_the_last_event_of_each_commit_is_marked_whoever_comes_and_goes(
     """Subscriptions leave, return, fall behind and begin within a commit."""
     rng = random.Random(seed)
     monkeypatch.setattr(fanout_module, "SLICE", rng.randrange(1, 12))
-    monkeypatch.setattr(fanout_module, "READ_AT_ONCE", rng.choice((2, 1_000)))
+    monkeypatch.setattr(missed_changes, "READ_AT_ONCE", rng.choice((2, 1_000)))
     monkeypatch.setattr(fanout_module, "TURN", rng.choice((0, 0.01)))
     monkeypatch.setattr(view_module, "AT_LOOP", rng.choice((0, 1_000)))
     await engine.define(StoreDefinition(STORE))

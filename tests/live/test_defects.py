@@ -161,7 +161,7 @@ async def test_what_fails_after_the_acknowledgement(
     request = {"store": "notes", "since": listener.ear.said[-1][1]["position"]}
     await listener.write("second")
     await listener.hears("first", "second")
-    read, is_first = fanout.read_after, iter((True, False))
+    read, is_first = fanout.missed.read_after, iter((True, False))
 
     async def read_after(position: str, *wanted: Any) -> Batch:
         if next(is_first):
@@ -169,7 +169,7 @@ async def test_what_fails_after_the_acknowledgement(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(fanout, "read_after", read_after)
+        patch.setattr(fanout.missed, "read_after", read_after)
         await listener.session.request("subscribe", request, answers.append)
     assert [orjson.loads(answer)["ok"] for answer in answers] == [True]
     name, payload = listener.ear.said[-1]

@@ -212,7 +212,7 @@ async def test_missed_changes_end_where_fanout_is(engine: Engine) -> None:
     fanout, begun, changes = await fanout_behind(engine, 3)
     await fanout.advance(changes[:1], changes[0].position)
     fanout.start(changes[1].position)  # what came before is no longer in memory
-    batch = await fanout.read_after(begun)
+    batch = await fanout.missed.read_after(begun)
     assert [change.position for change in batch.changes] == [change.position for change in changes[:2]]
     assert (batch.position, batch.more) == (changes[1].position, True)
 
@@ -240,12 +240,12 @@ async def test_what_one_reads_to_catch_up_is_there_for_the_next(engine: Engine) 
     fanout = Fanout(engine)
     fanout.start(changes[-1].position)
     order = engine.feed.order(begun)
-    assert fanout.recent_after(order) is None
-    read, again = await asyncio.gather(fanout.read_after(begun), fanout.read_after(begun))
+    assert fanout.missed.kept_after(order) is None
+    read, again = await asyncio.gather(fanout.missed.read_after(begun), fanout.missed.read_after(begun))
     assert [c.position for c in read.changes] == [c.position for c in changes]
     assert all(a is b for a, b in zip(read.changes, again.changes, strict=True))  # not read twice
-    assert fanout.recent_after(order) == read.changes
-    assert fanout.recent_after(engine.feed.order(changes[0].position)) == read.changes[1:]
+    assert fanout.missed.kept_after(order) == read.changes
+    assert fanout.missed.kept_after(engine.feed.order(changes[0].position)) == read.changes[1:]
 
 
 async def test_reads_of_missed_changes_take_turns_by_user(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,12 +268,12 @@ async def test_reads_of_missed_changes_take_turns_by_user(engine: Engine, monkey
 
     async def resume(user: str) -> None:
         READER.set(user)
-        await fanout.read_after(begun)
+        await fanout.missed.read_after(begun)
 
     monkeypatch.setattr(engine.feed, "read", slow)
     resuming = [asyncio.create_task(resume(user)) for user in ("greedy", "greedy", "greedy", "other")]
     await asyncio.sleep(0)
-    assert [change.id for change in (await fanout.read_after(changes[1].position)).changes] == [changes[2].id]
+    assert [change.id for change in (await fanout.missed.read_after(changes[1].position)).changes] == [changes[2].id]
     may_read.set()
     await asyncio.gather(*resuming)
     assert readers == ["greedy", "greedy", "other", "greedy"]
@@ -287,10 +287,10 @@ async def test_what_is_read_is_kept_within_the_bound_only(engine: Engine) -> Non
     changes = await changes_since(engine.feed, begun)
     fanout = Fanout(engine, recent=2)
     fanout.start(changes[-1].position)
-    assert len((await fanout.read_after(begun)).changes) == 3
-    assert fanout.recent_after(engine.feed.order(begun)) is None
-    assert len((await fanout.read_after(changes[0].position)).changes) == 2
-    assert len(fanout.recent_after(engine.feed.order(changes[0].position)) or ()) == 2
+    assert len((await fanout.missed.read_after(begun)).changes) == 3
+    assert fanout.missed.kept_after(engine.feed.order(begun)) is None
+    assert len((await fanout.missed.read_after(changes[0].position)).changes) == 2
+    assert len(fanout.missed.kept_after(engine.feed.order(changes[0].position)) or ()) == 2
 
 
 async def test_a_position_that_is_not_reached_is_not_taken_for_one_in_memory(engine: Engine) -> None:
@@ -298,7 +298,7 @@ async def test_a_position_that_is_not_reached_is_not_taken_for_one_in_memory(eng
     fanout = Fanout(engine)
     fanout.start(await engine.feed.position())
     later = await insert_one_and_position(engine)
-    batch = await fanout.read_after(later)
+    batch = await fanout.missed.read_after(later)
     assert (batch.changes, engine.feed.order(batch.position) >= engine.feed.order(later)) == ([], True)
 
 

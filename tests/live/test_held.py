@@ -52,7 +52,7 @@ async def test_missed_changes_wait_or_are_read_again(
     begun = fanout.position
     await insert(engine, *(entity(n=n) for n in range(MISSED)))
     fanout.start(await engine.feed.position())
-    read, count = fanout.read_after, 0
+    read, count = fanout.missed.read_after, 0
 
     async def counted(*args: Any) -> Batch:
         nonlocal count
@@ -60,7 +60,7 @@ async def test_missed_changes_wait_or_are_read_again(
         count += bool(batch.changes)
         return batch
 
-    monkeypatch.setattr(fanout, "read_after", counted)
+    monkeypatch.setattr(fanout.missed, "read_after", counted)
     sink = Filling()
     client = Subscriptions(fanout, lambda error: {"error": repr(error)}, sink)  # type: ignore[arg-type]
     topic = topic_of(STORE, EVERYTHING, WHOLE)

@@ -105,7 +105,7 @@ async def test_a_client_that_leaves_gives_up_its_turn_to_read(engine: Engine, mo
         return await read(position, limit, whole=whole)
 
     monkeypatch.setattr(engine.feed, "read", slow)
-    first = asyncio.create_task(fanout.read_after(subscription.position))
+    first = asyncio.create_task(fanout.missed.read_after(subscription.position))
     joining = asyncio.create_task(subscription.owner.join(subscription))
     await is_reading.wait()
     assert isinstance(subscription.owner.sink, Leaving)

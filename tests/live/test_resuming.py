@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from realtime.fanout import READ_AT_ONCE
+from realtime.missed_changes import READ_AT_ONCE
 from tests.live.conftest import Connect
 from tests.support.engines import sqlite_database
 from tests.support.hub import Client, Hub, StartHub, entity_of, eventually, running_hub
