@@ -12,30 +12,19 @@ from auth.positions import bind
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
-from hub.services import expectations as expect
 from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
 from hub.services.data_steps import check_writable
-from hub.services.entity_writes import (
-    EntityWrites,
-    check_upsert_path,
-    checked_id,
-    insert_of,
-    revision_of,
-    upsert_of,
-)
+from hub.services.entity_history import visible_history
+from hub.services.entity_writes import EntityWrites, check_upsert_path, checked_id, insert_of, revision_of, upsert_of
 from hub.services.group_paths import GroupPathKeeper
-from hub.services.id_lists import distinct_ids, missing_ids, unknown
+from hub.services.id_lists import distinct_ids
 from hub.services.operators import computing, computing_all
 from hub.services.preparing import prepare
 from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.registry import StoreRegistry
-from hub.services.retrying import (
-    against_current_definition,
-    retry_on_current,
-    retry_stale,
-    retry_unexpected,
-)
+from hub.services.retrying import against_current_definition, retry_stale
+from hub.services.sharing import share_entity
 from hub.services.stamping import stamp_change
 from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import ASSIGNED, SystemStoreWrites
@@ -45,7 +34,6 @@ from stores.aggregation import Aggregated, Aggregation
 from stores.errors import DuplicateValue, InvalidQuery, NotFound, RefusedEntity, Violation
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
-from stores.matcher import compile_filter, matches
 from stores.operators import NO_OPERATORS, Operators
 from stores.protocol import (
     MOST_HISTORY_ENTRIES,
@@ -60,11 +48,9 @@ from stores.protocol import (
     Write,
     Written,
 )
-from stores.query import WHOLE, And, Equal, Filter, Projection, Query, leaves
-from stores.records import SYSTEM_FIELDS, Entity, History, HistoryEntry
+from stores.query import WHOLE, Filter, Projection, Query
+from stores.records import SYSTEM_FIELDS, Entity, History
 from stores.schema import StoreDefinition
-from stores.trail import images
-from stores.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,33 +126,7 @@ class EntityService:
         hidden now. Raises NotFound for an entity that is invisible, or was when it was deleted.
         """
         view = self._view(principal, store, "GET")
-        where = view.where
-        present = await self._engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
-        needed = frozenset(leaf.path[0] for leaf in leaves(where))
-        page = await self._engine.history(store, id, after, limit, needed)
-        end = present[0] if present else page.final
-        if end is None or not (present or (matches(where, end) and await self._is_of_this_life(store, id))):
-            raise NotFound(f"no {store}/{id}")
-        sees = compile_filter(where)
-        shown: list[HistoryEntry] = []
-        turn = Turn()
-        for entry, image in images(page.entries, end | page.later, needed):
-            if sees(image):
-                shown.append(replace(entry, changed={n: c for n, c in entry.changed.items() if view.shows(n)}))
-            if turn.is_over:
-                await turn.pass_on()
-        return replace(page, entries=shown[::-1])
-
-    async def _is_of_this_life(self, store: str, id: str) -> bool:
-        """Return whether a deleted entity belonged to the store's current definition, not to an earlier store of its
-        name."""
-        definition = self.registry.id_of(store)
-        if definition is None:
-            return True
-        beginning = await self._engine.history("stores", definition, limit=1)
-        if not beginning.entries or beginning.entries[0].op != "insert":
-            return True  # the definition is older than the recorded history
-        return bool((await self._engine.history(store, id, beginning.place, 1)).entries)
+        return await visible_history(self._engine, self.registry, view, id, after, limit)
 
     # Writing one or several.
 
@@ -288,33 +248,7 @@ class EntityService:
         view = self._view(principal, store, "PUT")
         if view.definition.system and not self._hooks[store].shared:
             raise Explained("access", f"Entities of {store} cannot be shared.")
-        checked_id(id)
-        mine = view.where if principal.admin else view.narrowed(Equal(("owner",), principal.user_id))
-
-        access = self._user_ids(users)
-
-        async def attempt() -> tuple[bytes, int]:
-            if await missing_ids(self._engine, "users", access):
-                return await retry_on_current(self._engine, store, id, mine, revs, keep_missing)
-            return await commit(revs, access)
-
-        async def keep_missing(before: Entity) -> tuple[bytes, int]:
-            missing = dict.fromkeys(await missing_ids(self._engine, "users", access))
-            if added := missing.keys() - set(before.get("access") or ()):
-                raise unknown("users", "access", min(added))
-            return await commit(frozenset({before["_rev"]}), [user for user in access if user not in missing])
-
-        async def commit(revs: Revisions | None, existing: list[str]) -> tuple[bytes, int]:
-            update = Update(store, id, stamp_change({"access": access}), mine, revs)
-            written = await self._engine.commit([update, *expect.users_exist(existing)], principal.user_id)
-            return text_of(reader_of(principal, view), written[0]), written[0].rev
-
-        try:
-            return await retry_unexpected(attempt)
-        except NotFound:
-            if await self._engine.get(store, id, view.where) is None:
-                raise
-            raise Explained("access", "Only its owner and administrators can share an entity.") from None
+        return await share_entity(self._engine, principal, view, checked_id(id), self._user_ids(users), revs)
 
     # Bulk changes.
 
