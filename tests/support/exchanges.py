@@ -38,7 +38,7 @@ _MASKS: Final = tuple(
         (r"\b[0-9a-f]{24}\b", "ID"),
         (r"\b[0-9a-f]{12}\b", "NAME"),
         (r"\b1[5-9]\d{11}(?:\.\d+)?\b", "TIME"),
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z?", "TIME"),
+        (r"\d{4}-\d\d-\d\dT\d\d(?::|%3A)\d\d(?::|%3A)\d\d(?:\.\d+)?Z?", "TIME"),
         (r"(?:127\.0\.0\.1|localhost):\d+", "HOST"),
         (r"[A-Za-z0-9_-]{43,}", "SECRET"),
     )
