@@ -35,7 +35,7 @@ _MASKS: Final = tuple(
         (r"(x-position: )[^\n]*", r"\1*"),
         (r"((?:__Host-)?sid=)[^;]*", r"\1*"),
         (r"(Expires=)[^;]*", r"\1*"),
-        (r"\b[0-9a-f]{24}\b", "ID"),
+        (r"\b[0-9A-Fa-f]{24}\b", "ID"),
         (r"\b[0-9a-f]{12}\b", "NAME"),
         (r"\b1[5-9]\d{11}(?:\.\d+)?\b", "TIME"),
         (r"\d{4}-\d\d-\d\dT\d\d(?::|%3A)\d\d(?::|%3A)\d\d(?:\.\d+)?Z?", "TIME"),
