@@ -5,7 +5,8 @@
 The scenario tests run against both hubs. All REST answers (status, headers, body) and all live packets are recorded.
 Ids, times, positions, cursors, channel names and secrets are masked; everything else must be equal byte for byte.
 Tests whose answers differ run once more on both hubs, since a race may end differently. If the answers never agree,
-the program prints the tests and exits with 1.
+the program prints the tests and exits with 1. Tests of many requests at once may differ from run to run on one hub:
+their names are printed, and they do not count.
 """
 
 from __future__ import annotations
@@ -83,13 +84,17 @@ def main(argv: Sequence[str]) -> int:
     sides = (installed(given.commit)[1], Program.here())
     there, here = (record(side, given.tests, given.engine) for side in sides)
     compared = sum(here[test].total() for test in there.keys() & here.keys())
-    suspects = differing(there, here)
+    suspects, unsteady = set(differing(there, here)), set[str]()
     if suspects:
-        there_again, here_again = (record(side, suspects, given.engine) for side in sides)
-        pairs = (there_again, here_again), (there, here_again), (there_again, here)
-        suspects = sorted(set.intersection(*(set(differing(*pair)) for pair in pairs)))
-        for test in suspects:
+        there_again, here_again = (record(side, sorted(suspects), given.engine) for side in sides)
+        for pair in ((there_again, here_again), (there, here_again), (there_again, here)):
+            suspects &= set(differing(*pair))
+        unsteady = suspects & {*differing(there, there_again), *differing(here, here_again)}
+        suspects -= unsteady
+        for test in sorted(suspects):
             show(test, said(there_again, test), said(here_again, test))
+        for test in sorted(unsteady):
+            print(f"{test}: other answers in every run")
     print(f"{compared} exchanges of {len(there.keys() & here.keys())} tests compared; {len(suspects)} tests differ")
     enough = compared >= LEAST or given.tests is not TESTS
     return 0 if enough and not suspects else 1
