@@ -26,18 +26,18 @@ class Checked:
     check: Callable[[Entity], Sequence[Violation]]
 
     def kept(self, before: Entity) -> Entity:
-        """Return the invalid fields that the body sends back as they are in `before`. If there are more violations
-        than are known, return all fields that it sends back.
+        """Return the invalid fields that the body sends back as they are in `before`, in its order. If there are more
+        violations than are known, return all fields that it sends back.
 
         Raises InvalidEntity for other violations."""
         unchanged = self._unchanged(before)
         raise_violations(self._others(self.violations, before, unchanged))
         if len(self.violations) < MOST_VIOLATIONS:
             names = {self._field_of(violation) for violation in self.violations}
-            return {name: self.body[name] for name in names if name in self.body}
+            return {name: value for name, value in self.body.items() if name in names}
         rest = {name: value for name, value in self.body.items() if name not in unchanged}
         raise_violations(self._others(self.check(rest), before, unchanged))
-        return {name: self.body[name] for name in unchanged}
+        return {name: value for name, value in self.body.items() if name in unchanged}
 
     def _unchanged(self, before: Entity) -> frozenset[str]:
         # Once for each field, however many violations it has.

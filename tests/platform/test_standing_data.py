@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
+from auth.view import View
+from hub.services.violations import Checked
+from stores.errors import Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import Update
+from stores.query import EVERYTHING
+from stores.records import Entity
+from stores.schema import StoreDefinition
 from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, entity_of, running_hub
@@ -121,6 +127,16 @@ async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> 
 
 
 @pytest.mark.gate("sqlite")
+def test_invalid_fields_that_are_sent_back_keep_their_order() -> None:
+    """The order does not depend on the hashes of the process, also when there are more violations than are known."""
+    names = [f"field{n}" for n in range(20)]
+    body: Entity = dict.fromkeys(names, "x")
+    view = View(StoreDefinition("notes"), EVERYTHING, frozenset(), frozenset(), "")
+    for violations in (names[::-1], names * MOST_VIOLATIONS):
+        found = [Violation(name, "invalid") for name in violations][:MOST_VIOLATIONS]
+        assert [*Checked(view, body, found, lambda rest: []).kept(body)] == names
+
+
 async def test_what_is_older_than_its_definition_can_be_sent_back(database: Database, tmp_path: Any) -> None:
     """An entity that is invalid by the current definition can be sent back as it is shown, but not with other invalid
     values."""
