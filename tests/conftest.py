@@ -38,7 +38,7 @@ class Extent:
     races: int
 
 
-GATE = Extent(cases=600, faults=4, model_runs=100, races=12)
+GATE = Extent(cases=400, faults=4, model_runs=60, races=6)
 """For every change."""
 FULL = Extent(cases=2_000, faults=8, model_runs=300, races=100)
 """For a release: `--full`."""

@@ -20,6 +20,7 @@ def lines(path: Path) -> int:
     return len(path.read_bytes().splitlines())
 
 
+@pytest.mark.gate("sqlite")
 def test_cities_are_imported_and_imported_again(hub_of_each_engine: CommandLine, cities: Path) -> None:
     hub, total = hub_of_each_engine, lines(cities)
     command = ("import", "cities", str(cities), "--create", "--key", "geonameid")

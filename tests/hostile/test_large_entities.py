@@ -61,6 +61,7 @@ async def test_reads_over_large_entities(hub: Hub) -> None:
             assert (await user.get(path)).status_code == 200
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("parameters", [{"sort": "-a.x"}, {"only": "a.x"}], ids=["sort", "only"])
 async def test_three_large_entities_by_what_their_arrays_hold(hub: Hub, parameters: dict[str, str]) -> None:
     user = await hub.as_user()
@@ -109,6 +110,7 @@ async def test_a_change_that_breaks_a_rule_behind_many_equal_values(hub: Hub) ->
             assert len(answer.json()["errors"]) == 1_000
 
 
+@pytest.mark.gate("sqlite")
 async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
     """A page that is streamed because of its size holds the requested entities and a link to the next page."""
     user = await hub.as_user()

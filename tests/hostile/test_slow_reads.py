@@ -68,6 +68,7 @@ async def store(impatient: Hub) -> str:
     return store
 
 
+@pytest.mark.gate("sqlite")
 async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: str) -> None:
     """Further ones are refused for taking too long. Reads of other users continue, even those that need a thread."""
     user = await impatient.as_user()
