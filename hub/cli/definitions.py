@@ -4,7 +4,7 @@ looked up by."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -73,6 +73,13 @@ class Fields:
         """Return the columns in which references are looked up: ``customer:number``."""
         return frozenset(self.columns().keys() - by_path(self.documents).keys())
 
+    def unreadable(self, name: str) -> str:
+        """Return what to say about a name that may ask for a field of what a reference leads to, if the token cannot
+        read the definition; empty otherwise."""
+        if self.readable or ":" not in name:
+            return ""
+        return f"{name} is taken for the name of a field: this token cannot read what the store refers to"
+
     def fault(self, column: str) -> str:
         """Return why references cannot be looked up in this column; empty if it is another column, or they can."""
         path, _, key = column.partition(":")
@@ -109,6 +116,11 @@ def references(fields: Iterable[Document]) -> Iterator[Document]:
         if each["type"] == REFERENCE:
             yield each
         yield from references(each.get("fields") or ())
+
+
+def members(fields: Sequence[Document]) -> dict[str, Document]:
+    """Return the fields by their names, and those of objects as their `members`."""
+    return {each["id"]: {**each, "members": members(each.get("fields") or ())} for each in fields}
 
 
 def _of_key(unique: Document, reference: Document) -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Annotated, BinaryIO, Final, Protocol, cast
 import orjson
 import typer
 
-from hub.cli.cells import Absent, Cells, defuse, flatten, pick
+from hub.cli.cells import ABSENT, Absent, Cells, defuse, flatten, pick
 from hub.cli.client import Client
 from hub.cli.command import on_hub
-from hub.cli.definitions import find_definition, read_fields
+from hub.cli.definitions import Fields, find_definition, read_fields
 from hub.cli.meter import Meter
+from hub.cli.named_references import NamedReferences
 from hub.cli.output import Failure, Misuse, grouped, note, open_private
 from hub.cli.rows import Format, format_of
 from hub.cli.sheet import Sheet
@@ -40,7 +41,9 @@ async def export(
     file: Annotated[str, typer.Argument(help="The file to write; - for standard output.")] = "-",
     format: Annotated[Format | None, typer.Option(help="The format, if the file's name does not show it.")] = None,
     filter: Annotated[str | None, typer.Option(help="Only the matches of this JSON filter.")] = None,
-    only: Annotated[str | None, typer.Option(help="Only these fields, such as station,place.city.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only these fields, such as station,place.city,customer:number.")
+    ] = None,
     sort: Annotated[str | None, typer.Option(help="The order, such as -celsius,station; default: by creation.")] = None,
     excel: Annotated[
         bool, typer.Option("--excel", help="CSV for Excel: marked as UTF-8, and no text can be a formula.")
@@ -55,20 +58,34 @@ async def export(
     if excel and kind is not Format.CSV:
         raise Misuse("--excel is about CSV; an .xlsx file needs no such care")
     form = CsvTarget(check_delimiter(delimiter), excel)
-    asked = {"limit": str(PAGE), "filter": filter, "only": only, "sort": sort}
-    params = {name: value for name, value in asked.items() if value}
-    is_table = kind in (Format.CSV, Format.XLSX)
-    columns = ExportColumns(await column_names(client, store, params) if is_table and not only else None, only)
+    asked = [name.strip() for name in only.split(",")] if only else []
+    fields = await fields_of(client, store, needed=kind is Format.CSV or any(":" in name for name in asked))
+    for name in asked:
+        if text := fields.unreadable(name):
+            note(text)
+    named = NamedReferences(client, fields, asked)
+    shown = ",".join(dict.fromkeys(map(named.path_of, asked)))
+    options = {"limit": str(PAGE), "filter": filter, "only": shown, "sort": sort}
+    params = {name: value for name, value in options.items() if value}
+    names = await column_names(client, store, params) if kind.is_table and not asked else []
+    columns = ExportColumns(names, [*dict.fromkeys(map(named.column_of, asked))], named.columns)
     with open_target(file) as target, Meter(f"export of {store}") as meter:
-        writer = await make_writer(client, store, kind, target, columns, form)
+        writer = make_writer(store, kind, target, columns, form, fields)
         total = 0
         async for page in client.pages(store, params):
+            await named.put(page)
             writer.write(page)
             total += len(page)
             meter.show(total)
         writer.close()
     note(f"{grouped(total)} exported")
     columns.check_complete()
+    named.check_complete()
+
+
+async def fields_of(client: Client, store: str, *, needed: bool) -> Fields:
+    """Return the fields of the store; none, without a request, unless they are needed."""
+    return await read_fields(client, store, await find_definition(client, store)) if needed else Fields(store)
 
 
 class Writer(Protocol):
@@ -88,8 +105,8 @@ class CsvTarget:
     excel: bool = False
 
 
-async def make_writer(
-    client: Client, store: str, kind: Format, target: BinaryIO, columns: ExportColumns, form: CsvTarget
+def make_writer(
+    store: str, kind: Format, target: BinaryIO, columns: ExportColumns, form: CsvTarget, fields: Fields
 ) -> Writer:
     if kind is Format.NDJSON:
         return NdjsonWriter(target)
@@ -97,7 +114,6 @@ async def make_writer(
         return JsonWriter(target)
     if kind is Format.XLSX:
         return SheetWriter(target, store, columns)
-    fields = await read_fields(client, store, await find_definition(client, store))
     return CsvWriter(target, Cells(fields.columns(), excel=form.excel), columns, form)
 
 
@@ -146,11 +162,13 @@ async def column_names(client: Client, store: str, params: Mapping[str, str]) ->
 
 
 class ExportColumns:
-    """The columns of a table: those of `only`, or `names`, with nested objects as dotted names."""
+    """The columns of a table: those that are `asked` for, or `names`, with nested objects as dotted names. In the
+    columns `named` a dot behind the colon is a part of the name."""
 
-    def __init__(self, names: list[str] | None, only: str | None) -> None:
-        self.asked = only.split(",") if only else None
-        self.names = self.asked or names or []
+    def __init__(self, names: list[str], asked: list[str], named: Collection[str] = ()) -> None:
+        self.asked = asked
+        self.names = asked or names
+        self._named = named
         self._known = frozenset(self.names)
         self._missed: set[str] = set()
 
@@ -162,10 +180,18 @@ class ExportColumns:
         return rows
 
     def values(self, entity: Entity) -> dict[str, Json]:
-        if self.asked is None:
+        if not self.asked:
             return flatten(entity)
-        picked = {column: pick(entity, column) for column in self.asked}
+        picked = {column: self._value(entity, column) for column in self.asked}
         return {column: value for column, value in picked.items() if not isinstance(value, Absent)}
+
+    def _value(self, entity: Entity, column: str) -> Json | Absent:
+        if column not in self._named:
+            return pick(entity, column)
+        path, _, key = column.partition(":")
+        above, _, name = path.rpartition(".")
+        holder = pick(entity, above) if above else entity
+        return holder.get(f"{name}:{key}", ABSENT) if isinstance(holder, dict) else ABSENT
 
     def check_complete(self) -> None:
         """Raise Failure if an entity has fields without a column."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from json import dumps as json_text
 from typing import Annotated, Any
 
 import typer
 
-from hub.cli.client import Client
+from hub.cli.client import Client, Refused, path_of
 from hub.cli.command import Yes, confirm, on_hub
 from hub.cli.data_changes import change_definition, finish
 from hub.cli.definition_changes import (
@@ -98,7 +99,7 @@ async def rename(
     Example: hub field rename orders margin profit
     """
     definition = await client.require("stores", "name", store)
-    require_field(definition, old)
+    await require_field(client, definition, old)
     if find_field(definition, old) and find_field(definition, new):
         raise Failure(f"{store} has a field {new} already")
     await change_definition(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
@@ -113,7 +114,7 @@ async def drop(client: Client, store: Store, name: FieldName, yes: Yes = False) 
     Example: hub field drop orders margin --yes
     """
     definition = await client.require("stores", "name", store)
-    require_field(definition, name)
+    await require_field(client, definition, name)
     confirm(f"Remove the field {name} of {store} and its values?", yes)
     parts = without_field(definition, name)
     await change_definition(client, definition, parts, {"drop": [name]})
@@ -136,7 +137,7 @@ async def convert(
     changes = ({"type": type} if type else {}) | parse_settings(json)
     check_type(changes)
     definition = await client.require("stores", "name", store)
-    require_field(definition, name)
+    await require_field(client, definition, name)
     await change_definition(client, definition, with_converted_field(definition, name, changes), {"convert": [name]})
     say(f"field {name} of {store} converted to {changes['type']}")
 
@@ -163,12 +164,24 @@ async def resume(client: Client, store: Store) -> None:
     say(f"the change of {store} is complete")
 
 
-def require_field(definition: Entity, name: str) -> None:
+async def require_field(client: Client, definition: Entity, name: str) -> None:
     """Raise Failure if the store has no such field. Entities of an open store may have fields of any name."""
-    if find_field(definition, name) is None and not is_open(definition):
-        known = [each["id"] for each in definition.get("fields") or ()]
-        there = f"; there are: {', '.join(known)}" if known else ""
-        raise Failure(f"{definition['name']} has no field {name}{nearest(name, known)}{there}")
+    if find_field(definition, name) is not None or (is_open(definition) and await _is_held(client, definition, name)):
+        return
+    known = [each["id"] for each in definition.get("fields") or ()]
+    nowhere = ", and no entity has it" if is_open(definition) else ""
+    there = f"; there are: {', '.join(known)}" if known else ""
+    raise Failure(f"{definition['name']} has no field {name}{nowhere}{nearest(name, known)}{there}")
+
+
+async def _is_held(client: Client, definition: Entity, name: str) -> bool:
+    """Return whether an entity has a field, also with null as its value. What the hub does not tell is left to the
+    change itself."""
+    params = {"filter": json_text({name: {"$exists": True}}), "only": "_id", "limit": "1"}
+    try:
+        return bool(await client.call("GET", path_of(definition["name"]), params=params))
+    except Refused:
+        return True
 
 
 def parse_settings(text: str | None) -> dict[str, Any]:

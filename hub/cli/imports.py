@@ -23,6 +23,7 @@ from hub.cli.meter import Meter
 from hub.cli.output import STOPPED, Failure, Misuse, grouped, note, open_private, say
 from hub.cli.plan import Plan, describe
 from hub.cli.rows import Format, Row, RowReader, format_of
+from hub.cli.serials import SerialNote
 from hub.cli.source import Source, open_source
 from hub.cli.tables import CsvForm, Refusal, check_delimiter
 from hub.cli.upload import Upload
@@ -100,7 +101,8 @@ async def import_rows(
         if definition is None and create:
             await define(client, store, key)
         upload = Upload(client, store, key, batch, refused.add, keep=keep)
-        stopped = await send(reader, source, upload, Lookups(client, fields, refused.add), refused, skip)
+        lookups = Lookups(client, fields, refused.add)
+        stopped = await send(reader, source, upload, lookups, refused, skip, SerialNote(fields, keep=keep))
     end(upload, refused, stopped)
 
 
@@ -163,7 +165,13 @@ async def define(client: Client, store: str, key: str | None) -> None:
 
 
 async def send(
-    reader: RowReader, source: Source, upload: Upload, lookups: Lookups, refused: RefusedRows, skip: int
+    reader: RowReader,
+    source: Source,
+    upload: Upload,
+    lookups: Lookups,
+    refused: RefusedRows,
+    skip: int,
+    serials: SerialNote,
 ) -> Failure | None:
     """Import the rows of the file after the number `skip`, and show the progress. Returns what `run` returns."""
     key = reader.cells.key
@@ -171,7 +179,7 @@ async def send(
         if key:
             reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
         meter = stack.enter_context(Meter(f"import into {upload.store}", source))
-        return await run(reader.read(source.open()), upload, lookups, refused, meter, skip)
+        return await run(reader.read(source.open()), upload, lookups, refused, meter, skip, serials)
 
 
 async def run(
@@ -181,11 +189,13 @@ async def run(
     refused: RefusedRows,
     meter: Meter,
     skip: int,
+    serials: SerialNote,
 ) -> Failure | None:
     """Import `rows` after the number `skip`. Return the failure that ended the import early, or None."""
     try:
         with Interruptions() as interruptions:
             for batch in batches(rows, upload.batch, skip, refused):
+                serials.look(batch)
                 with interruptions.held():
                     async for part in lookups.parts(batch):
                         await upload.send(part)

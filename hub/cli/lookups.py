@@ -1,7 +1,7 @@
 """Replaces what rows refer to: `customer:number` has the number of a customer, the reference needs its `_id`.
 
-The values of a batch of rows are looked up together, in as few queries as addresses may be long. A row that refers to
-nothing is refused, like one that the hub refuses.
+The values of a batch of rows are looked up together. A row that refers to nothing is refused, like one that the hub
+refuses.
 """
 
 from __future__ import annotations
@@ -11,45 +11,23 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 import orjson
 
 from hub.cli.cells import Absent, pick
-from hub.cli.client import Client, Refused, path_of
-from hub.cli.definitions import ID, REFERENCE, Document, Fields, fault_of_key, references
-from hub.cli.output import Failure
+from hub.cli.client import Client
+from hub.cli.definitions import ID, REFERENCE, Document, Fields, fault_of_key, members, references
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
-from hub.cli.upload import repeated
+from hub.cli.targets import Key, Targets, is_single
 from stores.fields import FIELD_TYPES
 from stores.records import Entity, Json
 from stores.schema import Field
 
-LONGEST_QUERY: Final = 6_000
-"""Bytes of the values in one query. A proxy may refuse addresses of more than 8 KiB."""
-MOST_AT_ONCE: Final = 1_000
-MOST_REMEMBERED: Final = 100_000
-"""Values that are not looked up again in later batches."""
-
 
 class Unknown(Exception):
     """Nothing can be referred to by this value. The text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Entities of `store` are looked up by `path`. `shown` is the path of the value that references hold."""
-
-    store: str
-    path: str
-    shown: str
-
-    @property
-    def is_held(self) -> bool:
-        """Whether references hold the value itself."""
-        return self.path == self.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +74,9 @@ class Lookups:
     """Looks up the references of an import into the store of `fields`."""
 
     def __init__(self, client: Client, fields: Fields, refuse: Callable[[Sequence[Refusal]], None]) -> None:
-        self.client = client
+        self.targets = Targets(client)
         self.fields = fields
         self.refuse = refuse
-        self._found: dict[Key, dict[Json, Json]] = {}
         self._inner = members(fields.documents)
         self._own_keys = [*fields.keys.get(fields.store, ())]
         starts = [start for each in references(fields.documents) for start in self._starts(each)]
@@ -214,7 +191,7 @@ class Lookups:
             raise Unknown("not a single value")
         if key.is_held:
             return value  # type: ignore[no-any-return]
-        held = self._found.get(key, {}).get(self._canonical(key, value))
+        held = self.targets.shown(key, self._canonical(key, value))
         if held is None:
             raise Unknown(f"no entity of {key.store} has the {key.path} {json.dumps(value, ensure_ascii=False)}")
         return held
@@ -229,43 +206,12 @@ class Lookups:
 
     async def _look_up(self, rows: Sequence[OpenRow]) -> None:
         """Look up the values that are not known yet."""
-        if sum(map(len, self._found.values())) > MOST_REMEMBERED:
-            self._found.clear()
-        wanted: dict[Key, dict[Json, None]] = {}
+        wanted: dict[Key, list[Json]] = {}
         for place in (place for row in rows for place in row.places):
             if not place.key.is_held and place.key.path in self._keys(place.key):
-                known = self._found.setdefault(place.key, {})
                 values = [self._canonical(place.key, value) for value in place.values if is_single(value)]
-                wanted.setdefault(place.key, {}).update((value, None) for value in values if value not in known)
-        for key, values_of_key in wanted.items():
-            for values in queries([*values_of_key]):
-                await self._ask(key, values)
-
-    async def _ask(self, key: Key, values: Sequence[Json]) -> None:
-        """Look up the values. If the hub does not take all of them in one filter, look up halves."""
-        params = {
-            "filter": json.dumps({key.path: {"$in": values}}, ensure_ascii=False),
-            "only": f"{key.path},{key.shown}",
-            "limit": str(len(values)),
-        }
-        try:
-            found = await repeated(lambda: self.client.call("GET", path_of(key.store), params=params))
-        except Refused as error:
-            if error.status not in (400, 414, 431) or (error.status == 400 and len(values) == 1):
-                raise Failure(f"looking up {key.store} by {key.path}: {error}") from error
-            middle = len(values) // 2
-            for half in (values[:middle], values[middle:]) if middle else ():
-                await self._ask(key, half)
-            return
-        for entity in found:
-            value, held = pick(entity, key.path), pick(entity, key.shown)
-            if is_single(value) and not isinstance(held, Absent):
-                self._found[key][value] = held  # type: ignore[index]
-
-
-def members(fields: Sequence[Document]) -> dict[str, Document]:
-    """Return the fields by their names, and those of objects as their `members`."""
-    return {each["id"]: {**each, "members": members(each.get("fields") or ())} for each in fields}
+                wanted.setdefault(place.key, []).extend(values)
+        await self.targets.look_up(wanted)
 
 
 @cache
@@ -273,23 +219,3 @@ def field_of(type: str) -> Field | None:
     """Return a field of a type, for the canonical form of its values; None for a type that this program does not
     know."""
     return Field("", type) if type in FIELD_TYPES and type != REFERENCE else None
-
-
-def is_single(value: object) -> bool:
-    """Return whether a unique field may have the value."""
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def queries(values: Sequence[Json]) -> Iterator[list[Json]]:
-    """Yield the values in lists for one query each."""
-    found: list[Json] = []
-    size = 0
-    for value in values:
-        length = len(quote(json.dumps(value, ensure_ascii=False))) + len("%2C%20")
-        if found and (len(found) == MOST_AT_ONCE or size + length > LONGEST_QUERY):
-            yield found
-            found, size = [], 0
-        found.append(value)
-        size += length
-    if found:
-        yield found

@@ -77,8 +77,8 @@ class Plan:
         for name in names:
             if fault := self.fields.fault(name):
                 raise Failure(f"{name}: {fault}")
-            if ":" in name and not self.fields.readable:
-                note(f"{name} is taken for the name of a field: this token cannot read what the store refers to")
+            if text := self.fields.unreadable(name):
+                note(text)
 
     def fit_key(self, columns: Columns) -> None:
         """Read the keys with the kind of those in the store. Raises Failure if that is impossible."""

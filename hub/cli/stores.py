@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,11 +17,17 @@ from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
 from hub.cli.data_changes import change_definition
 from hub.cli.databases import opened_database
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
-from stores.records import Entity
+from stores.definitions import PENDING
+from stores.records import SYSTEM_FIELDS, Entity
 
 stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
 
 FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
+SHOWN: Final = ("default", "min", "max", "length", "max_items", "start")
+"""Settings that `hub store show` prints with their names."""
+MOST_OPTIONS: Final = 20
+ASSIGNED: Final = frozenset({*SYSTEM_FIELDS, "success", "retired", PENDING})
+"""Members of a definition that the hub sets."""
 BATCH: Final = 1_000
 
 Name = Annotated[str, typer.Argument(help="The name of the store.", show_default=False)]
@@ -32,6 +39,10 @@ Paths = list[str] | None
 async def create(
     client: Client,
     name: Name,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A JSON file with a definition, as store show --json prints it; - for standard input."),
+    ] = None,
     fields: Annotated[
         Path | None, typer.Option(help="A JSON file with the array of fields, or with a definition.")
     ] = None,
@@ -55,7 +66,8 @@ async def create(
     typed = [*(read_fields(fields) if fields else ()), *map(parse_field, field or ())]
     indexes = [*map(parse_index, index or ())]
     parts = {"fields": typed, "indexes": indexes, "unique": unique, "search": search}
-    definition: dict[str, Any] = {"name": name, **{key: value for key, value in parts.items() if value}}
+    definition = read_definition(file, name) if file else {}
+    definition |= {"name": name, **{key: value for key, value in parts.items() if value}}
     if open is not None:
         definition["open"] = open
     await client.call("POST", "/stores", definition)
@@ -160,7 +172,7 @@ async def show(client: Client, name: Name, as_json: AsJson = False) -> None:
         if store.get(key):
             say(f"{key}: {', '.join(map(index_text, store[key]))}")
     if store.get("fields"):
-        print_table(("FIELD", "TYPE", "FLAGS"), map(cells, store["fields"]))
+        print_table(("FIELD", "TYPE", "FLAGS", "SETTINGS"), rows_of(store["fields"]))
 
 
 @stores.command("delete")
@@ -197,8 +209,27 @@ async def empty(client: Client, name: str) -> None:
         await client.call("DELETE", path_of(name), params={"filter": json.dumps(batch)})
 
 
-def cells(field: Entity) -> tuple[object, ...]:
-    return field["id"], field["type"], ", ".join(flag for flag in FLAGS if field.get(flag))
+def rows_of(fields: Iterable[Entity], above: str = "") -> Iterator[tuple[object, ...]]:
+    """Yield the cells for each field, and for those inside of objects."""
+    for field in fields:
+        flags = ", ".join(flag for flag in FLAGS if field.get(flag))
+        yield f"{above}{field['id']}", field["type"], flags, ", ".join(settings_of(field))
+        yield from rows_of(field.get("fields") or (), f"{above}{field['id']}.")
+
+
+def settings_of(field: Entity) -> Iterator[str]:
+    """Yield the settings of a field that are no flags: what a reference leads to, the options, and others."""
+    if field.get("store"):
+        yield f"to {field['store']}" + (f" by {field['by']}" if field.get("by") else "")
+        yield f"on_delete {field.get('on_delete') or 'refuse'}"
+    if options := field.get("options"):
+        shown = [f"{each['id']}={each['name']}" if each.get("name") else str(each["id"]) for each in options]
+        more = f" and {grouped(len(shown) - MOST_OPTIONS)} more" if len(shown) > MOST_OPTIONS else ""
+        yield f"options {' | '.join(shown[:MOST_OPTIONS])}{more}"
+    for name in SHOWN:
+        if field.get(name) is not None:
+            value = field[name]
+            yield f"{name} {value if isinstance(value, str) else orjson.dumps(value).decode()}"
 
 
 def read_fields(path: Path) -> list[Any]:
@@ -211,6 +242,15 @@ def read_fields(path: Path) -> list[Any]:
     if not isinstance(fields, list):
         raise Failure(f"{path}: holds no array of fields")
     return fields
+
+
+def read_definition(file: str, name: str) -> dict[str, Any]:
+    """Return the definition in a JSON file, or its fields if the file holds an array, without what the hub assigns.
+    Raises Failure for the definition of a store with another name."""
+    definition = read_parts(file)
+    if definition.get("name", name) != name:
+        raise Failure(f"{file}: this is the definition of {definition['name']}, not of {name}: change the name in one")
+    return {key: value for key, value in definition.items() if key not in ASSIGNED}
 
 
 def read_parts(file: str) -> dict[str, Any]:

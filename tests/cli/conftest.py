@@ -179,6 +179,14 @@ def hub(empty_hub: CommandLine, first_data: Path) -> CommandLine:
 
 
 @pytest.fixture
+def empty_hub_beside(tmp_path_factory: pytest.TempPathFactory, first_data: Path) -> CommandLine:
+    """Another data folder on which a hub has run before and none runs now."""
+    beside = CommandLine(tmp_path_factory.mktemp("beside"))
+    shutil.copytree(first_data, beside.folder / "data")
+    return beside
+
+
+@pytest.fixture
 def hub_of_each_engine(engine_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[CommandLine]:
     """The same as `hub`, once with each engine."""
     if engine_kind == "sqlite":

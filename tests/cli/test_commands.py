@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stores.records import now_ms
+from stores.records import SYSTEM_FIELDS, now_ms
 from tests.cli.conftest import CommandLine
 
 
@@ -154,7 +154,7 @@ def test_a_store_is_defined_shown_and_deleted(hub_of_each_engine: CommandLine) -
     shown = hub("store", "show", "units").out
     assert "units: 2 entities" in shown
     assert 'indexes: a.b, ["name","-speed"], {"fields":["x"],"where":{"y":1}}' in shown
-    assert re.search(r"^name +Text +required, unique, search$", shown, re.MULTILINE)
+    assert re.search(r"^name +Text +required, unique, search *$", shown, re.MULTILINE)
     assert re.search(r"^units +2 +2 *$", hub("store", "list").out, re.MULTILINE)
     assert "add --with-entities" in hub("store", "delete", "units", "--yes", code=1).err
     assert hub("store", "delete", "units", "--with-entities", "--yes").last == "store units deleted, 2 entities with it"
@@ -169,6 +169,55 @@ def test_fields_come_from_a_file(served_hub: CommandLine) -> None:
         served_hub("store", "create", name, "--fields", f"{name}.json", "--unique", "n", "--search", "t")
         definition = served_hub.json("store", "show", name, "--json")
         assert (definition["fields"], definition["unique"], definition["search"]) == (fields, ["n"], ["t"])
+
+
+def test_a_definition_that_was_shown_is_created_again(served_hub: CommandLine) -> None:
+    """Without what the hub assigns, for the same name; options replace parts of it."""
+    hub = served_hub
+    parts = ("--index", "m", "--search", "n", "--open", "--field", "m:Number")
+    hub(
+        "store",
+        "create",
+        "again",
+        "--fields",
+        hub.file("f.json", '[{"id": "n", "type": "Serial", "start": 5}]'),
+        *parts,
+    )
+    hub("store", "update", "again", "--label", "Again")
+    shown = hub.json("store", "show", "again", "--json")
+    hub("store", "delete", "again", "--yes")
+    file = hub.file("again.json", json.dumps(shown))
+    for source, options in (("again.json", ()), ("-", ("--search", "m", "--closed"))):
+        assert hub("store", "create", "again", source, *options, input=json.dumps(shown)).last == "store again created"
+        made = hub.json("store", "show", "again", "--json")
+        changed = {"search": ["m"], "open": False} if options else {}
+        expected = shown | changed
+        assigned = SYSTEM_FIELDS
+        assert {k: v for k, v in made.items() if k not in assigned} == {
+            k: v for k, v in expected.items() if k not in assigned
+        }
+        hub("store", "delete", "again", "--yes")
+    assert "this is the definition of again, not of other" in hub("store", "create", "other", file, code=1).err
+
+
+def test_what_fields_lead_to_and_take_is_shown(served_hub: CommandLine) -> None:
+    hub = served_hub
+    fields = [
+        {"id": "by", "type": "Reference", "store": "users", "by": "login", "on_delete": "cascade", "required": True},
+        {"id": "to", "type": "Reference", "store": "users"},
+        {"id": "grade", "type": "Select", "options": [{"id": 1, "name": "One"}, {"id": "b", "name": "Two"}]},
+        {"id": "of", "type": "Object", "fields": [{"id": "n", "type": "Number", "min": 1, "default": 2}]},
+    ]
+    hub("store", "create", "settings", hub.file("s.json", json.dumps(fields)))
+    shown = [re.split(r" {2,}", line.strip()) for line in hub("store", "show", "settings").out.splitlines()[1:]]
+    assert shown == [
+        ["FIELD", "TYPE", "FLAGS", "SETTINGS"],
+        ["by", "Reference", "required", "to users by login, on_delete cascade"],
+        ["to", "Reference", "to users, on_delete refuse"],
+        ["grade", "Select", "options 1=One | b=Two"],
+        ["of", "Object"],
+        ["of.n", "Number", "default 2, min 1"],
+    ]
 
 
 def test_a_store_is_emptied_in_batches(served_hub: CommandLine) -> None:

@@ -51,3 +51,31 @@ def test_what_stands_against_a_change_is_said(hub_of_each_engine: CommandLine) -
         hub("field", "convert", "orders", "free", "--type", "Number")
         hub("field", "rename", "orders", "free", "count")
         assert plain(hub.rows("orders")) == [{"amount": "12.5"}, {"amount": "many", "count": 7}]
+
+
+def test_a_field_that_is_nowhere_is_an_error(served_hub: CommandLine) -> None:
+    """In an open store it may be in entities alone, also with null as its value. In an empty one it is in none."""
+    hub = served_hub
+    hub("store", "create", "loose", "--field", "amount:Text", "--open")
+    commands = [("rename", "amont", "total"), ("drop", "amont", "--yes"), ("convert", "amont", "--type", "Text")]
+    for verb, name, *more in commands:
+        refused = hub("field", verb, "loose", name, *more, code=1).err
+        assert "loose has no field amont, and no entity has it; did you mean amount?; there are: amount" in refused
+    hub("import", "loose", "-", input='{"free": null}\n{"amount": "1"}\n')
+    hub("field", "drop", "loose", "free", "--yes")
+    assert plain(hub.rows("loose")) == [{}, {"amount": "1"}]
+    assert "no entity has it" in hub("field", "drop", "loose", "free", "--yes", code=1).err
+
+
+def test_lists_become_single_values(served_hub: CommandLine) -> None:
+    """A list of one does, since nothing is lost. Of others the first entity is named, unless the field has `many`."""
+    hub = served_hub
+    hub("store", "create", "cells", "--open")
+    hub("import", "cells", "-", input='{"a": ["x"], "b": ["x"]}\n{"a": "y", "b": ["y", "z"]}\n{"a": []}\n')
+    hub("field", "convert", "cells", "a", "--type", "Text")
+    second = hub.rows("cells")[1]["_id"]
+    refused = hub("field", "convert", "cells", "b", "--type", "Text", code=1).err
+    assert "b: 1 entity has a value of it that cannot be converted." in refused
+    assert second in refused
+    hub("field", "convert", "cells", "b", "--json", '{"type": "Text", "many": true}')
+    assert plain(hub.rows("cells")) == [{"a": "x", "b": ["x"]}, {"a": "y", "b": ["y", "z"]}, {"a": None}]

@@ -14,10 +14,11 @@ import pytest
 
 from hub.cli.client import Client
 from hub.cli.definitions import Fields
-from hub.cli.lookups import LONGEST_QUERY, Lookups
+from hub.cli.lookups import Lookups
 from hub.cli.output import Failure
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
+from hub.cli.targets import LONGEST_QUERY
 from tests.cli.conftest import CommandLine, plain
 
 CUSTOMERS = [
@@ -185,9 +186,11 @@ def test_serial_numbers_are_kept(hub_of_each_engine: CommandLine) -> None:
     with hub.serving() as url:
         hub("store", "create", "bills", "--field", "number:Serial", "--field", "n:Number")
         rows = '{"n": 1, "number": 70}\n{"n": 2}\n{"n": 3, "number": 9}\n'
-        assert hub("import", "bills", "-", "--keep", input=rows).last == "3 imported, 0 refused"
-        hub("import", "bills", "-", input='{"n": 4, "number": 500}')
-        assert [row["number"] for row in hub.rows("bills", "number")] == [70, 71, 9, 72]
+        kept = hub("import", "bills", "-", "--keep", input=rows)
+        assert (kept.last, "--keep" in kept.err) == ("3 imported, 0 refused", False)
+        other = hub("import", "bills", "-", "--batch", "1", input='{"n": 4, "number": 500}\n{"n": 4, "number": 501}')
+        assert other.err.count("the numbers of the file in number are not kept") == 1
+        assert [row["number"] for row in hub.rows("bills", "number")] == [70, 71, 9, 72, 73]
         again = hub("import", "bills", "-", "--keep", input='{"n": 5, "number": 9}\n{"n": 6, "number": -1}', code=1)
         assert again.last == "0 imported, 2 refused"
         assert "row 1: number: Another entity has this value." in again.err
@@ -197,6 +200,7 @@ def test_serial_numbers_are_kept(hub_of_each_engine: CommandLine) -> None:
         assert [(row["number"], row["n"]) for row in hub.rows("bills", "number", "n")][2:] == [
             (9, 7),
             (72, 4),
+            (73, 4),
             (100, 8),
         ]
         hub("user", "add", "ann", "--generate")

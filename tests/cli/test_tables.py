@@ -365,7 +365,7 @@ def test_a_table_has_the_fields_of_every_entity(served_hub: CommandLine, name: s
 
 
 def test_a_table_without_a_field_that_came_meanwhile_is_no_success() -> None:
-    columns = ExportColumns(["n"], None)
+    columns = ExportColumns(["n"], [])
     assert columns.rows([{"n": 1}]) == [{"n": 1}]
     columns.check_complete()
     columns.rows([{"n": 2, "late": 3}])
