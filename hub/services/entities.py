@@ -152,7 +152,7 @@ class EntityService:
             shape = definition.keeping_serials if keeps_serials else definition
             entities = await self._bodies.new_entities(principal, shape, bodies, indexed)
             if definition.system:
-                return await self._system.create(principal, view, bodies, entities, key)
+                return await self._system.create(principal, view, bodies, entities, key, indexed=indexed)
             writes = [insert_of(view, entity) for entity in entities]
             written = await self._commit(principal, writes, key, definition, indexed=indexed)
             return await texts_of(reader_of(principal, view), written)

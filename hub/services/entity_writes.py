@@ -179,7 +179,7 @@ def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> 
     if path in view.definition.serial_names:
         if keeps_serials:
             return
-        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: no body has it")
+        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: an upsert by it needs keep=serials")
     if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
 

@@ -19,23 +19,26 @@ REFERABLE: Final = frozenset({"users", "groups", "roles"})
 """System stores to which others may refer. The hub empties the others itself, which takes no consequences."""
 
 
-_NONE: Final[Mapping[str, StoreDefinition]] = MappingProxyType({})
+_NONE: Final[Mapping[str, StoreDefinition | None]] = MappingProxyType({})
 
 
 def check_targets(
     registry: StoreRegistry,
     old: StoreDefinition | None,
     new: StoreDefinition,
-    others: Mapping[str, StoreDefinition] = _NONE,
+    others: Mapping[str, StoreDefinition | None] = _NONE,
 ) -> list[Expect]:
     """Raise InvalidEntity for a new reference to a store that does not exist or cannot be referred to, or by a field
-    that is no key there. `others` are definitions that the same commit creates. Return the conditions of the commit
-    that targets still exist, and are defined as they were where a field of them is referred by."""
+    that is no key there. `others` are definitions that the same commit creates: None for one that is refused for a
+    reason of its own, which is the one to tell. Return the conditions of the commit that targets still exist, and are
+    defined as they were where a field of them is referred by."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
     targets: dict[str, Filter] = {}
     for place, field in _references(new.fields, ""):
         if (field.store, field.by or "_id") in known:
+            continue
+        if field.store != new.name and others.get(field.store, new) is None:
             continue
         try:
             target = new if field.store == new.name else others.get(field.store) or registry.get(field.store)

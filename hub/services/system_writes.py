@@ -21,6 +21,7 @@ from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
 from hub.services.stamping import stamp_change
 from hub.services.system_stores.base import Prepared, StoreHooks
+from hub.services.violations import of_item
 from hub.services.written import text_of, texts_of
 from stores.computing import OperatorChange
 from stores.errors import DuplicateValue
@@ -62,12 +63,15 @@ class SystemStoreWrites:
         bodies: Sequence[Entity],
         entities: list[Entity],
         key: IdempotencyKey | None,
+        *,
+        indexed: bool = False,
     ) -> list[tuple[bytes, int]]:
+        """Create entities. With `indexed`, the hooks' errors contain the position of the invalid body."""
         store, hooks = view.store, self._hooks[view.store]
 
         async def attempt() -> tuple[list[Prepared], list[Written]]:
             await hooks.check_number(principal, entities)
-            prepared = await prepare_all(hooks, principal, bodies, entities)
+            prepared = await prepare_all(hooks, principal, bodies, entities, indexed=indexed)
             also = await _accompanying(prepared)
             await self._resolver.confirm(principal)
             writes: list[Write] = [Insert(store, p.fields) for p in prepared]
@@ -143,12 +147,15 @@ class SystemStoreWrites:
 
 
 async def prepare_all(
-    hooks: StoreHooks, principal: Principal, bodies: Sequence[Entity], entities: Sequence[Entity]
+    hooks: StoreHooks, principal: Principal, bodies: Sequence[Entity], entities: Sequence[Entity], *, indexed: bool
 ) -> list[Prepared]:
-    """Run the hooks of each creation. On SQLite they read on the event loop, so other tasks run in between."""
-    prepared, turn, shared = [], Turn(), SharedReads(entities)
+    """Run the hooks of each creation. On SQLite they read on the event loop, so other tasks run in between. With
+    `indexed`, an error contains the position of its body."""
+    prepared: list[Prepared] = []
+    turn, shared = Turn(), SharedReads(entities)
     for body, entity in zip(bodies, entities, strict=True):
-        prepared.append(await hooks.create(principal, body, entity, shared))
+        with of_item(len(prepared) if indexed else None):
+            prepared.append(await hooks.create(principal, body, entity, shared))
         if turn.is_over:
             await turn.pass_on()
     return prepared

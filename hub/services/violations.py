@@ -6,8 +6,9 @@ store's definition, or another program may have written it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from auth.view import View
 from stores.errors import DuplicateValue, InvalidEntity, RefusedEntity, Violation
@@ -85,3 +86,17 @@ class indexed_errors:  # noqa: N801 (used like a function)
             raise DuplicateValue(first, error.index, others, error.key) from error
         if self._indexed and isinstance(error, RefusedEntity):
             raise error.in_item() from error
+
+
+@contextmanager
+def of_item(index: int | None) -> Iterator[None]:
+    """Add the position of one of several bodies to an error of its check. None: there is only one body."""
+    try:
+        yield
+    except DuplicateValue as error:  # `indexed_errors` writes it to the fields
+        raise DuplicateValue(error.field, index or 0, error.fields[1:], error.key) from error
+    except InvalidEntity as error:
+        if index is None:
+            raise
+        placed = [replace(each, field=f"{index}.{each.field}") for each in error.violations]
+        raise InvalidEntity(placed).at(error.limit_name) from error

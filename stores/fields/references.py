@@ -64,6 +64,7 @@ class SerialNumber(FieldType):
     """A whole number that the hub assigns to a new entity, one more than before."""
 
     takes = frozenset({"index", "hidden", "start"})
+    blank = True  # it is dropped, like anything that is sent
     parameter = ParameterForm.NUMBER
 
     def checker(self, field: FieldSettings) -> Checker:
@@ -74,13 +75,17 @@ class SerialNumber(FieldType):
 
 
 def _key_checker(field: FieldSettings) -> Checker:
-    """Return the check of references by a field of the target: what that field does not take, no entity has."""
+    """Return the check of references by a field of the target. What that field does not take, no entity has; a value of
+    another JSON type, such as a text for a number, is a mistake of the caller's program, and said so."""
     check = (lambda value: value) if field.key is None else field.key.kind.checker(field.key)
 
     def check_key(value: Any) -> Json:
         try:
             key = check(value)
-        except Rejected:
+        except Rejected as refusal:
+            rule, *detail = refusal.args
+            if rule == "type":
+                raise Rejected("type", f"{detail[0]}, as {field.by} of {field.store} is") from None
             key = None
         if isinstance(key, float) and key.is_integer():
             key = int(key)

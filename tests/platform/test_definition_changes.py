@@ -521,8 +521,10 @@ async def test_definitions_that_refer_to_each_other(admin: Client, user: Client)
         for name, other in zip(names, reversed(names), strict=True)
     ]
     wrong = bodies[0] | {"fields": [{"id": "to", "type": "Reference", "store": names[1], "by": "code"}]}
-    refused(await admin.post("/stores", [wrong, bodies[1]]), 400, "fields.0.by")
-    refused(await admin.post("/stores", bodies[:1]), 400, "fields.0.store")
+    refused(await admin.post("/stores", [wrong, bodies[1]]), 400, "0.fields.0.by")
+    refused(await admin.post("/stores", bodies[:1]), 400, "0.fields.0.store")
+    bad = bodies[1] | {"fields": [*bodies[1]["fields"], {"id": "a", "type": "Blob"}]}
+    assert refused(await admin.post("/stores", [bodies[0], bad]), 400).keys() == {"1.fields.1.type"}
     good(await admin.post("/stores", bodies))
     first = await user.make(names[0], {})
     second = await user.make(names[1], to=first["_id"])

@@ -176,8 +176,14 @@ async def test_several_definitions_at_once_are_all_or_none(admin: Client) -> Non
     """If one definition in an array is invalid, no store is created."""
     names = [unique("x") for _ in range(3)]
     refused(await admin.post("/stores", [{"name": names[0]}, {"name": names[1], "open": 5}]), 400, "1.open")
+    blob = {"name": names[1], "fields": [{"id": "a", "type": "Blob"}]}
+    refused(await admin.post("/stores", [{"name": names[0]}, blob]), 400, "1.fields.0.type")
+    refused(await admin.post("/stores", [{"name": names[0]}, {"name": "batch"}]), 400, "1.name")
     refused(await admin.get(f"/{names[0]}"), 404)
-    refused(await admin.post("/stores", [{"name": names[2]}, {"name": names[2]}]), 409)
+    refused(await admin.post("/stores", [{"name": names[2]}, {"name": names[2]}]), 409, "1.name")
+    await admin.make("stores", name=names[2])
+    refused(await admin.post("/stores", [{"name": names[0]}, {"name": names[2]}]), 409, "1.name")
+    entity_of(await admin.delete(f"/stores/{(await definition_of(admin, names[2]))['_id']}"))
     refused(await admin.get(f"/{names[2]}"), 404)
     await admin.make_all("stores", [{"name": names[0]}, {"name": names[1]}])
     assert await admin.list(names[0]) == await admin.list(names[1]) == []

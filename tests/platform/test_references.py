@@ -59,6 +59,7 @@ async def test_an_administrator_may_keep_serial_numbers(hub: Hub, user: Client, 
     assert [each["number"] for each in good(made)["entities"]] == [20_000, 20_001, 5]
     assert (await user.make(shop["customers"], name="b", number=7))["number"] == 20_002
     refused(await hub.admin.post(path, {"number": 5}, {"keep": "serials"}), 409, "number")
+    refused(await hub.admin.post(path, {"number": 5}, {"upsert": "number"}), 400, "upsert")
     both = {"keep": "serials", "upsert": "number"}
     upserted = await hub.admin.post(path, [{"number": 5, "name": "c"}, {"number": 30_000, "name": "d"}], both)
     assert [(each["number"], each["name"]) for each in good(upserted)["entities"]] == [(5, "c"), (30_000, "d")]

@@ -64,7 +64,7 @@ async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared
     wrong = [{"name": "x", "scopes": ["no scope"]}] * MOST
     refusal = await user.post("/tokens", wrong)
     assert refusal.status_code == 400
-    assert refusal.json()["errors"].keys() == {"scopes"}
+    assert refusal.json()["errors"].keys() == {"0.scopes"}
     refusal = await user.post("/tokens", [*wrong, wrong[0]])
     assert refusal.json()["errors"] == {"user": [f"A user may have {MOST} tokens: this one has 1. Revoke some first."]}
     refusal = await user.post("/tokens", [{"name": "x", "user": other.id}] * (MOST + 1))

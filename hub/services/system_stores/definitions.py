@@ -205,15 +205,18 @@ def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
     return dict.fromkeys(fields, tally.saying("share", f"values of {', '.join(fields)} with another."))
 
 
-async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition]:
-    """Return the definitions that one request creates, by their names: they may refer to each other."""
+async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition | None]:
+    """Return the definitions that one request creates, by their names: they may refer to each other. None stands for
+    one that is refused in its turn."""
 
-    async def parsed() -> dict[str, StoreDefinition]:
-        found: dict[str, StoreDefinition] = {}
+    async def parsed() -> dict[str, StoreDefinition | None]:
+        found: dict[str, StoreDefinition | None] = {}
         for entity in shared.entities:
-            with suppress(InvalidEntity):  # refused in its turn
-                definition = parse_definition(entity)
-                found[definition.name] = definition
+            name = entity.get("name")
+            try:
+                found[str(name)] = parse_definition(entity)
+            except InvalidEntity:
+                found[str(name)] = None
         return found
 
     return await shared.once("definitions", parsed)
