@@ -35,7 +35,8 @@ class Refused(Failure):
         self.errors: dict[str, list[str]] = answer.get("errors") or {}
         retry_after = response.headers.get("retry-after", "")
         self.retry_after = int(retry_after) if retry_after.isdigit() else 0
-        super().__init__(describe(answer.get("message") or response.reason_phrase, self.errors))
+        self.message: str = answer.get("message") or response.reason_phrase
+        super().__init__(describe(self.message, self.errors))
 
 
 def error_body(response: httpx.Response) -> dict[str, Any]:

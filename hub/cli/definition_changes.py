@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from stores.fields import FIELD_TYPES
@@ -27,6 +27,16 @@ def is_open(store: Entity) -> bool:
     whether there are any."""
     given = store.get("open")
     return not store.get("fields") if given is None else bool(given)
+
+
+def place_by_name(place: str, fields: Sequence[Mapping[str, Any]]) -> str:
+    """Return the place of an error in a definition with the names of fields instead of their positions:
+    `fields.3.default` is `currency.default`."""
+    position, _, rest = place.removeprefix("fields.").partition(".")
+    if not place.startswith("fields.") or not position.isdecimal() or int(position) >= len(fields):
+        return place
+    field = fields[int(position)]
+    return ".".join(filter(None, (str(field["id"]), place_by_name(rest, field.get("fields") or ()))))
 
 
 def with_field(store: Entity, field: Mapping[str, Any]) -> Entity:

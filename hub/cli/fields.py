@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.client import Client, Refused, path_of
+from hub.cli.client import Client, Refused, describe, path_of
 from hub.cli.command import Yes, confirm, on_hub
 from hub.cli.data_changes import change_definition, finish
 from hub.cli.definition_changes import (
     PATHS,
     find_field,
     is_open,
+    place_by_name,
     with_converted_field,
     with_field,
     with_renamed_field,
@@ -82,7 +83,7 @@ async def add(
     definition = await client.require("stores", "name", store)
     if find_field(definition, name):
         raise Failure(f"{store} has a field {name} already")
-    await change_definition(client, definition, with_field(definition, field), {"fill": [name]} if fill else None)
+    await change(client, definition, with_field(definition, field), {"fill": [name]} if fill else None)
     say(f"field {name} added to {store}")
 
 
@@ -102,7 +103,7 @@ async def rename(
     await require_field(client, definition, old)
     if find_field(definition, old) and find_field(definition, new):
         raise Failure(f"{store} has a field {new} already")
-    await change_definition(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
+    await change(client, definition, with_renamed_field(definition, old, new), {"rename": {old: new}})
     say(f"field {old} of {store} is now {new}")
 
 
@@ -117,7 +118,7 @@ async def drop(client: Client, store: Store, name: FieldName, yes: Yes = False) 
     await require_field(client, definition, name)
     confirm(f"Remove the field {name} of {store} and its values?", yes)
     parts = without_field(definition, name)
-    await change_definition(client, definition, parts, {"drop": [name]})
+    await change(client, definition, parts, {"drop": [name]})
     for part in PATHS:
         if part in parts:
             for gone in [each for each in definition[part] if each not in parts[part]]:
@@ -138,7 +139,7 @@ async def convert(
     check_type(changes)
     definition = await client.require("stores", "name", store)
     await require_field(client, definition, name)
-    await change_definition(client, definition, with_converted_field(definition, name, changes), {"convert": [name]})
+    await change(client, definition, with_converted_field(definition, name, changes), {"convert": [name]})
     say(f"field {name} of {store} converted to {changes['type']}")
 
 
@@ -149,7 +150,7 @@ async def fill(client: Client, store: Store, name: FieldName) -> None:
 
     Example: hub field fill orders currency
     """
-    await change_definition(client, await client.require("stores", "name", store), {}, {"fill": [name]})
+    await change(client, await client.require("stores", "name", store), {}, {"fill": [name]})
     say(f"field {name} of {store} filled")
 
 
@@ -162,6 +163,18 @@ async def resume(client: Client, store: Store) -> None:
     """
     await finish(client, await client.require("stores", "name", store))
     say(f"the change of {store} is complete")
+
+
+async def change(client: Client, store: Entity, parts: Entity, data: Any) -> None:
+    """Change the definition of a store, and its entities. Raises Failure, which names fields as the user does, and not
+    by their positions."""
+    try:
+        await change_definition(client, store, parts, data)
+    except Refused as refusal:
+        errors = {place_by_name(place, parts.get("fields") or ()): texts for place, texts in refusal.errors.items()}
+        if errors == refusal.errors:
+            raise
+        raise Failure(describe(refusal.message, errors)) from refusal
 
 
 async def require_field(client: Client, definition: Entity, name: str) -> None:

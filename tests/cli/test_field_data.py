@@ -67,6 +67,19 @@ def test_a_field_that_is_nowhere_is_an_error(served_hub: CommandLine) -> None:
     assert "no entity has it" in hub("field", "drop", "loose", "free", "--yes", code=1).err
 
 
+def test_errors_of_a_definition_name_the_field(served_hub: CommandLine) -> None:
+    """Not its position, which the user has not chosen."""
+    hub = served_hub
+    hub("store", "create", "named", "--field", "first:Text")
+    inner = '{"type": "Object", "fields": [{"id": "zip", "type": "Text"}, {"id": "floor", "type": "Txt"}]}'
+    for name, settings, place in [
+        ("amount", '{"type": "Number", "default": 1.5}', "amount.default"),
+        ("address", inner, "address.floor.type"),
+        ("to", '{"type": "Reference", "store": "nowhere"}', "to.store"),
+    ]:
+        assert f"hub: Bad Request: {place}: " in hub("field", "add", "named", name, "--json", settings, code=1).err
+
+
 def test_lists_become_single_values(served_hub: CommandLine) -> None:
     """A list of one does, since nothing is lost. Of others the first entity is named, unless the field has `many`."""
     hub = served_hub

@@ -87,7 +87,7 @@ async def test_references_have_the_form_of_their_key(
         (JSON_TYPES[kind], f", as key of {target} is.") if kind in JSON_TYPES else ("There is no such entity", ".")
     )
     for each in wrong:
-        [text] = refused(await user.post(f"/{store}", {"of": each}), 400, "of")["of"]
+        text = refused(await user.post(f"/{store}", {"of": each}), 400, "of")["of"][0]
         assert text.startswith(begin)
         assert text.endswith(end)
     for n, form in enumerate([value, *forms]):
