@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 from stores.errors import InvalidEntity, Violation
 from stores.fields.base import Rejected, add_numbers
-from stores.fields.blanks import without_blank
 from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document, nodes_of
 from stores.operators import LISTING, SETTING, Operation, Operator, Operators, apply, kind_of
 from stores.records import SYSTEM_FIELDS, Entity, Json, same
@@ -198,8 +197,7 @@ def _canonical(it: Operation, definition: StoreDefinition) -> Operation:
         return replace(it, value=[_element(field, value) for value in it.value])
     if it.operator is Operator.PULL:
         return replace(it, value=_element(field, it.value))
-    value = without_blank(it.value, field) if it.operator is Operator.SET else it.value
-    return replace(it, value=_as_stored(field, value))
+    return replace(it, value=_as_stored(field, it.value))
 
 
 def _element(field: Field, value: Json) -> Json:

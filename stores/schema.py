@@ -15,7 +15,6 @@ from stores.compound import CompoundIndex, scalar_paths
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
 from stores.fields.base import Canonical, Checker
-from stores.fields.blanks import without_blanks
 from stores.fields.members import check_members, missing
 from stores.fields.references import check_kept_serial
 from stores.fields.settings import checker_of, most_items
@@ -344,13 +343,11 @@ class StoreDefinition:
 
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """Check each field. Return all with canonical values, except values that their types reject, and at least the
-        first MOST_VIOLATIONS violations. An empty text is null where the type has none."""
+        first MOST_VIOLATIONS violations."""
         if not self.fields and not self.scalar_paths and not self.retired:
             return entity, []
         if self.serials and not self.keeps_serials:  # the hub assigns them: what is sent is dropped
             entity = {name: value for name, value in entity.items() if name not in self.serial_names}
-        if not self.system:  # hooks of system stores judge what is sent
-            entity = without_blanks(entity, self.by_id)
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
         violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))
         return checked, violations

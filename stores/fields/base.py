@@ -124,8 +124,7 @@ class FieldType(ABC):
 
     `takes`: the settings that a field may have, beside `id`, `type` and `label`; `unique` and `options` are for types
     whose values are scalars. `needs`: those that it must have. `measure`: what `min` and `max` limit, if it takes them.
-    `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `blank`: an empty text
-    is a value; in fields of other types it stands for null in a write. `converts`: the check
+    `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `converts`: the check
     may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
     values, which `costly_in` counts, takes long (0.3 ms). `decimal`: doubles stand for decimals, so that a sum of them
     is a decimal. `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
@@ -137,7 +136,6 @@ class FieldType(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     measure: ClassVar[Measure] = Measure.VALUE
     text: ClassVar[bool] = False
-    blank: ClassVar[bool] = False
     converts: ClassVar[bool] = True
     costly: ClassVar[bool] = False
     decimal: ClassVar[bool] = False

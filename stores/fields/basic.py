@@ -44,7 +44,6 @@ class Boolean(FieldType):
 class Anything(FieldType):
     """Any JSON value."""
 
-    blank = True
     converts = False
 
     def checker(self, field: FieldSettings) -> Checker:

@@ -64,7 +64,6 @@ class SerialNumber(FieldType):
     """A whole number that the hub assigns to a new entity, one more than before."""
 
     takes = frozenset({"index", "hidden", "start"})
-    blank = True  # it is dropped, like anything that is sent
     parameter = ParameterForm.NUMBER
 
     def checker(self, field: FieldSettings) -> Checker:

@@ -6,13 +6,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from stores.fields.base import Checker, FieldSettings, Measure, Rejected, Schema
-from stores.fields.blanks import takes_blank
 from stores.fields.lists import DEFAULT_MAX_ITEMS, list_checker
 from stores.records import Json
 
 NULL: Final[Schema] = {"type": "null"}
-_OUTER: Final = ("title", "default", "writeOnly")
-"""Members of a schema that stand outside of alternatives."""
 _ANYTHING: Final[Schema] = {"$ref": "#/components/schemas/Value"}
 
 
@@ -83,14 +80,12 @@ def shown_value(field: FieldSettings) -> Schema:
     return _described(field, _listed(field, _item(field)))
 
 
-def sent_value(field: FieldSettings, *, blank: bool = True) -> Schema:
-    """Return the schema of what a write may send; null clears a field that is not required, and so does an empty text
-    if it is no value, unless `blank` is false."""
+def sent_value(field: FieldSettings) -> Schema:
+    """Return the schema of what a write may send; null clears a field that is not required."""
     item = _item(field)
     if not has_own_options(field):
         item = field.kind.sent_schema(field, item)
-    schema = sent(field, _described(field, _listed(field, item)))
-    return _or_blank(schema) if blank and not field.required and not takes_blank(field) else schema
+    return sent(field, _described(field, _listed(field, item)))
 
 
 def sent(field: FieldSettings, schema: Schema) -> Schema:
@@ -98,15 +93,6 @@ def sent(field: FieldSettings, schema: Schema) -> Schema:
     if not field.required:
         return nullable(schema)
     return schema | {"minLength": max(1, schema.get("minLength", 1))} if schema.get("type") == "string" else schema
-
-
-def _or_blank(schema: Schema) -> Schema:
-    """Return the schema of the same values and the empty text."""
-    if "enum" in schema:
-        return schema | {"enum": [*schema["enum"], ""]}
-    outer = {name: schema[name] for name in _OUTER if name in schema}
-    inner = {name: value for name, value in schema.items() if name not in outer}
-    return {"anyOf": [*(inner["anyOf"] if inner.keys() == {"anyOf"} else [inner]), {"const": ""}]} | outer
 
 
 def _item(field: FieldSettings) -> Schema:
@@ -149,5 +135,5 @@ def nullable(schema: Schema) -> Schema:
         return schema | {"enum": [*schema["enum"], None]}
     if schema == _ANYTHING:
         return schema  # null is a Value
-    outer = {name: schema[name] for name in _OUTER if name in schema}
+    outer = {name: schema[name] for name in ("title", "default", "writeOnly") if name in schema}
     return {"anyOf": [{n: v for n, v in schema.items() if n not in outer}, NULL]} | outer

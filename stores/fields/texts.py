@@ -21,7 +21,6 @@ class Text(TextType):
     """Any text of at most `longest` characters, or of the `length` of its field."""
 
     takes = TextType.takes | {"length", "min", "max"}
-    blank = True
     converts = False
     longest: int
 

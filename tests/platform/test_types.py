@@ -43,28 +43,28 @@ GOOD: dict[str, list[Any]] = {
 }
 
 BAD: dict[str, list[Any]] = {
-    "Boolean": [1, 0, "true", [], {}],
-    "ColorSwatch": ["333333", "#333", "#33333g", "red", 333333, "#3333333", "#333333\n"],
+    "Boolean": [1, 0, "true", "", [], {}],
+    "ColorSwatch": ["333333", "#333", "#33333g", "red", "", 333333, "#3333333", "#333333\n"],
     "Checkbox": [4, "two", [4], [1, "three"], {"1": True}, [[1]], [None], [True]],
     "MultiSelect": ["1", [0], ["One"], [1.5], [{"id": 1}]],
     "Radio": [4, "1", "Two", [1], True, {}, 1.5],
-    "Select": [0, "two ", ["two"], False],
-    "Date": ["2020-13-01", "2021-02-29", "26.11.2020", "2020-1-1", "2020-11-26 06:00:00", 20201126, "2020-11-26\n"],
+    "Select": [0, "", "two ", ["two"], False],
+    "Date": ["2020-13-01", "2021-02-29", "26.11.2020", "2020-1-1", "2020-11-26 06:00:00", "", 20201126, "2020-11-26\n"],
     "DateTime": ["2020-11-26", "2020-11-26T06:00:00", "2020-11-26T24:00:00Z", "2020-11-26T06:00:00+24:00",
                  "2020-W48-4T06:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:00:00-02:00",
-                 "2020-02-30T06:00:00Z", "2020-11-26T06:00:00,Z", "2020-11-26 24:00:00", "2020-11-26 06:60:00", 0,
+                 "2020-02-30T06:00:00Z", "2020-11-26T06:00:00,Z", "2020-11-26 24:00:00", "2020-11-26 06:60:00", "", 0,
                  "2020-02-30 00:00:00"],
-    "Number": [1.5, "5", True, [], "x", 1e30, 2.0**53 + 2],
+    "Number": [1.5, "5", "", True, [], "x", 1e30, 2.0**53 + 2],
     "Object": [{}, {"city": ""}, {"city": "a", "zip": 1}, {"city": "a", "floor": "x"}, [], "a", [{"city": "a"}]],
-    "Email": ["ann", "ann@localhost", 5, "Ann <ann@example.com>"],
-    "Phone": ["1234", 5, "call me", "00 1234"],
-    "Numeric": [1.2345, "1.2345", "x", True, [], 1e12, "1000000000000", "1e3", " 1"],
-    "URL": ["example.com", "ftp://example.com", "javascript:alert(1)", "https://", 5, "https://a b", "//x",
+    "Email": ["ann", "ann@localhost", "", 5, "Ann <ann@example.com>"],
+    "Phone": ["1234", "", 5, "call me", "00 1234"],
+    "Numeric": [1.2345, "1.2345", "x", "", True, [], 1e12, "1000000000000", "1e3", " 1"],
+    "URL": ["example.com", "ftp://example.com", "javascript:alert(1)", "https://", "", 5, "https://a b", "//x",
             "\u0001http://example.com/", "http://exa\u0001mple.com/", "http://\u200b/", "http://example.com/\u202e",
             "http://example.com/\u00a0", "http://example.com\n"],
     "Text": [5, True, [], {}, "x" * 256],
     "Textarea": [5, False, ["x"], "x" * 100_001],
-    "Timezone": ["Toronto", "america/toronto", "+02:00", 2, "Mars/Olympus"],
+    "Timezone": ["Toronto", "america/toronto", "", "+02:00", 2, "Mars/Olympus"],
 }  # fmt: skip
 
 
@@ -107,44 +107,6 @@ async def test_a_bad_value_is_refused_by_name(user: Client, every_type: str, typ
     refused(await user.post(f"/{every_type}", [{}, body]), 400, f"1.{name}")
     refused(await user.patch(f"/{every_type}", body, {"_id": made["_id"]}), 400, name)
     assert await user.see(every_type, made["_id"]) == made
-
-
-BLANK = [type for type in TYPES if type not in ("Text", "Textarea", "JSON")]
-"""Types that have no empty text."""
-
-
-@pytest.mark.gate("sqlite")
-async def test_an_empty_text_is_null_where_it_is_no_value(hub: Hub, user: Client, every_type: str) -> None:
-    """A form sends it for a field that was left empty: in creations, changes, replacements and bulk changes. In a
-    required field it is refused as missing, and in a list as one of its values."""
-    full: Entity = {type: values[0] for type, values in GOOD.items()}
-    blank, nulls = dict.fromkeys(BLANK, ""), dict.fromkeys(BLANK)
-    made = await user.make(every_type, blank)
-    assert {type: made[type] for type in BLANK} == nulls
-    path = f"/{every_type}/{made['_id']}"
-    for change in (user.patch(path, blank), user.patch(path, {"$set": blank}), user.put(path, blank)):
-        entity_of(await user.patch(path, full))
-        changed = entity_of(await change)
-        assert {type: changed[type] for type in BLANK} == nulls
-    entity_of(await user.patch(path, full))
-    assert (await user.patch(f"/{every_type}", blank, {"_id": made["_id"]})).json()["count"] == 1
-    changed = await user.see(every_type, made["_id"])
-    assert {type: changed[type] for type in BLANK} == nulls
-    email = {"id": "mail", "type": "Email"}
-    target = await hub.define(fields=[{"id": "code", "type": "Text", "unique": True}])
-    store = await hub.define(
-        fields=[
-            email | {"required": True},
-            {"id": "mails", "type": "Email", "many": True},
-            {"id": "of", "type": "Object", "many": True, "fields": [email]},
-            {"id": "to", "type": "Reference", "store": target, "by": "code"},
-        ]
-    )
-    errors = refused(await user.post(f"/{store}", {"mail": "", "mails": [""]}), 400)
-    assert errors.keys() == {"mail", "mails.0"}
-    assert errors["mail"] == ["This field is required."]
-    kept = await user.make(store, {"mail": "a@b.example", "mails": "", "of": [{"mail": ""}, {}], "to": ""})
-    assert (kept["mails"], kept["of"], kept["to"]) == (None, [{"mail": None}, {}], None)
 
 
 async def test_decimals_are_exact(user: Client, every_type: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
 from hub.dialects.platform.system_schemas import (
     ASSIGNED,
@@ -61,8 +60,7 @@ def sent_field(store: str, field: Field) -> Schema:
     """Return the schema of the field in writes."""
     place = (store, field.id)
     special = SENT.get(place) or refined(place)
-    blank = store not in SYSTEM_STORES
-    schema = sent_value(field, blank=blank) if special is None else sent(field, special)
+    schema = sent_value(field) if special is None else sent(field, special)
     return schema | {"writeOnly": True} if field.hidden else schema
 
 
