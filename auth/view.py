@@ -54,10 +54,13 @@ class View:
         return name not in self.hidden and (definition.open or name in definition.by_id or name in SYSTEM_FIELDS)
 
     def check_path(self, path: str) -> None:
-        """Raise InvalidQuery for a dotted path that a query must not name: hidden, or not a field of a closed store."""
-        top = path.split(".", 1)[0]
-        if top == WRITER_FIELD or not self.shows(top):
+        """Raise InvalidQuery for a dotted path that a query must not name: hidden, or at which no entity has a value,
+        since answers would be empty whatever the data."""
+        segments = path.split(".")
+        if segments[0] == WRITER_FIELD or not self.shows(segments[0]):
             raise InvalidQuery(path, f"{self.store} has no field {path!r}")
+        if end := self.definition.dead_end(segments):
+            raise InvalidQuery(path, str(end))
 
     def field_at(self, path: Sequence[str]) -> Field | None:
         """Return the typed field at a path, which decides the form of values in filters."""

@@ -149,6 +149,8 @@ def _violations(
         yield Violation(it.place, "unknown")
     elif top in hidden and not (it.operator in SETTING and len(it.path) == 1):
         yield Violation(it.place, "invalid", _HIDDEN)
+    elif end := definition.dead_end(it.path):
+        yield Violation(it.place, "invalid", f"{end.reason}.")
     else:
         yield from _misfits(it, definition)
 

@@ -17,7 +17,7 @@ from stores.fields.conversion import converter_of
 from stores.presence import has_none, has_value, is_lacking, lacks
 from stores.query import Exists, Filter, Or
 from stores.records import Entity, Json, same
-from stores.schema import SERIAL, Field, StoreDefinition, is_single
+from stores.schema import SERIAL, Field, StoreDefinition
 
 _COMPUTING: Final = 1_024
 """Bytes that stand for the work on one entity, beside its own."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.definition_reader import DefinitionReader
 from stores.errors import InvalidEntity
 from stores.field_definitions import MAX_FIELDS, FieldReader
-from stores.index_definitions import LISTS, NO_LISTS, IndexReader
+from stores.index_definitions import NO_LISTS, IndexReader
 from stores.parse import MOST_SEGMENTS
-from stores.records import SYSTEM_FIELDS, WRITER_FIELD
+from stores.records import SYSTEM_FIELDS, SYSTEM_LISTS, WRITER_FIELD
 from stores.schema import StoreDefinition
 
 STORE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
@@ -45,27 +44,35 @@ def _is_number(segment: str) -> bool:
     return segment.isascii() and segment.isdigit()
 
 
-def _paths(reader: DefinitionReader, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = []
-    for i, path in enumerate(reader.of_type(document, name, list, [])):
-        if not _check_path(reader, path, f"{name}.{i}"):
-            continue
-        if name == "unique" and path in LISTS:
-            reader.refuse(f"{name}.{i}", NO_LISTS)
-        elif path not in _HAVE_AN_INDEX.get(name, ()):
-            found.append(path)
-    return tuple(dict.fromkeys(found))
+class PathReader:
+    """Reads paths in a definition. `named` are those that it has found, by their places."""
 
+    def __init__(self, reader: DefinitionReader) -> None:
+        self._reader = reader
+        self.named: dict[str, str] = {}
 
-def _check_path(reader: DefinitionReader, path: Any, place: str) -> bool:
-    """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
-    if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
-        reader.refuse(place, "Must be a field path.")
-    elif number := next(filter(_is_number, path.split(".")), None):
-        reader.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
-    else:
-        return True
-    return False
+    def paths(self, document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        """Return the paths in a list of the definition."""
+        found = []
+        for i, path in enumerate(self._reader.of_type(document, name, list, [])):
+            if not self.is_path(path, f"{name}.{i}"):
+                continue
+            if name == "unique" and path in SYSTEM_LISTS:
+                self._reader.refuse(f"{name}.{i}", NO_LISTS)
+            elif path not in _HAVE_AN_INDEX.get(name, ()):
+                found.append(path)
+        return tuple(dict.fromkeys(found))
+
+    def is_path(self, path: Any, place: str) -> bool:
+        """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
+        if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
+            self._reader.refuse(place, "Must be a field path.")
+        elif number := next(filter(_is_number, path.split(".")), None):
+            self._reader.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
+        else:
+            self.named[place] = path
+            return True
+        return False
 
 
 def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
@@ -77,21 +84,23 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
     if not STORE_NAME.match(title):
         reader.refuse("name", "Must be 1 to 63 letters, digits, - or _, beginning with a letter.")
     fields = FieldReader(reader).fields(document)
-    indexes = IndexReader(reader.refuse, partial(_check_path, reader), fields)
+    paths = PathReader(reader)
+    indexes = IndexReader(reader.refuse, paths.is_path, fields)
     indexes.read(reader.of_type(document, "indexes", list, []))
     definition = StoreDefinition(
         name=title,
         fields=fields,
         open=reader.of_type(document, "open", bool, not fields),
         indexes=tuple(indexes.paths),
-        unique=tuple(dict.fromkeys([*_paths(reader, document, "unique"), *indexes.unique])),
+        unique=tuple(dict.fromkeys([*paths.paths(document, "unique"), *indexes.unique])),
         compounds=tuple(indexes.compounds.values()),
-        search=_paths(reader, document, "search"),
+        search=paths.paths(document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, []) if isinstance(n, str)),
         pending=document.get(PENDING) is not None,
         leftovers=(document.get("_rev") or 1) != 1,
         id=document.get("_id") or "",
         rev=document.get("_rev") or 0,
+        named_paths=tuple(paths.named.items()),
     )
     singles = len(definition.index_paths) + len(definition.unique_paths)
     if singles + len(definition.compounds) > MAX_INDEXES:

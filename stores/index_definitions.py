@@ -11,15 +11,15 @@ from stores.compound import CompoundIndex, conjuncts
 from stores.errors import InvalidQuery
 from stores.parse import Limits, parse_filter
 from stores.query import EVERYTHING, Compare, Equal, Exists, Filter, In, Leaf, Not, Sort, leaves
+from stores.records import SYSTEM_LISTS
 from stores.schema import Field, StoreDefinition
 
 MOST_INDEX_FIELDS: Final[Annotated[int, Limit("index", "fields", "400")]] = 8
 MOST_INDEX_CONDITIONS: Final[Annotated[int, Limit("index", "conditions", "400")]] = 16
 MOST_INDEX_VALUES: Final[Annotated[int, Limit("index", "values of a list", "400")]] = 100
 
-LISTS: Final = ("access", "branch")
-"""System fields that hold lists, which cannot be unique, and which an index cannot hold beside another list."""
 NO_LISTS: Final = "Must not be a system field that holds a list."
+"""Such a field cannot be unique, and an index cannot hold it beside another list."""
 
 _SETTINGS: Final = frozenset({"fields", "unique", "where"})
 _NOT_IN_CONDITIONS: Final = ("_id", "_rev", "_at")
@@ -104,7 +104,7 @@ class IndexReader:
         typed = self._definition.by_id.get(path)
         if path in sorts:
             return "This path is named twice."
-        if path in LISTS:
+        if path in SYSTEM_LISTS:
             return NO_LISTS
         if unique and path == "_id":
             return "Must not be _id, which is unique by itself."

@@ -159,9 +159,11 @@ class FilterParser:
             return self.logical(key, value, depth)
         if key.startswith("$"):
             raise InvalidQuery(key, f"unknown operator {key}")
-        # Inside $elemMatch the check of the outer field has been done.
-        path = parse_path(key, any_path if self.elements else self.check)
-        return self.conditions(path, value, depth)
+        return self.conditions(parse_path(key, self.check_within), value, depth)
+
+    def check_within(self, path: str) -> None:
+        """Check a path, which starts in the element inside of an `$elemMatch`."""
+        self.check(".".join((*self.within, path)))
 
     def logical(self, key: str, value: object, depth: int) -> Filter:
         if not isinstance(value, list) or not value:

@@ -190,3 +190,13 @@ def _parallel(node: Any, open_paths: Sequence[tuple[Path, Path]]) -> tuple[Path,
 def traverses_array(entity: Entity, path: Path) -> bool:
     """Return whether there is an array on `path` or at its end."""
     return isinstance(_until_array(entity, path)[0], list)
+
+
+def is_single(entity: Entity, path: str) -> bool:
+    """Return whether a unique index would hold one value of the entity at most: no object, array or boolean."""
+    value: Any = entity
+    for segment in path.split("."):
+        if not isinstance(value, dict):
+            break
+        value = value.get(segment)
+    return not isinstance(value, dict | list | bool)

@@ -23,6 +23,9 @@ Operation = Literal["insert", "update", "delete", "lost"]
 SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
 
+SYSTEM_LISTS: Final = ("access", "branch")
+"""The system fields that hold lists."""
+
 WRITER_FIELD: Final = "_by"
 """The field in which an engine may store the id of the last writer. On every engine it is never shown or queried."""
 

@@ -15,9 +15,11 @@ from stores.compound import CompoundIndex, scalar_paths
 from stores.errors import InvalidEntity, Violation
 from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
 from stores.fields.base import Canonical, Checker
+from stores.fields.inside import DeadEnd, dead_end, dead_end_in_system_field
 from stores.fields.members import check_members, missing
 from stores.fields.references import check_kept_serial
 from stores.fields.settings import checker_of, most_items
+from stores.paths import is_single
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 from stores.relation import OnDelete, Relation
@@ -195,7 +197,8 @@ class StoreDefinition:
     them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
     definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
     those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
-    by their ids, that were known when this one was read; None if it was not read with others.
+    by their ids, that were known when this one was read; None if it was not read with others. `named_paths` are the
+    places in the definition that name paths (``indexes.1.fields.0``), with the paths.
     """
 
     name: str
@@ -213,6 +216,7 @@ class StoreDefinition:
     id: str = field(default="", compare=False)
     rev: int = field(default=0, compare=False)
     known_revs: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
+    named_paths: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def by_id(self) -> Mapping[str, Field]:
@@ -257,10 +261,10 @@ class StoreDefinition:
 
     @cached_property
     def search_paths(self) -> tuple[str, ...]:
-        """Paths to search, without hidden fields, since the results would reveal their values, and without `_id`, which
-        is not text."""
+        """Paths to search, without hidden fields, since the results would reveal their values, without `_id`, which is
+        not text, and without paths at which no entity has a value."""
         wanted = dict.fromkeys([*_paths(self.fields, lambda f: f.search), *self.search])
-        return tuple(p for p in wanted if p != "_id" and _top(p) not in self.hidden)
+        return tuple(p for p in wanted if p != "_id" and _top(p) not in self.hidden and not self.dead_end(p.split(".")))
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -289,6 +293,15 @@ class StoreDefinition:
             if not (found.many and segment.isdigit()):
                 found = found.members.get(segment)
         return found
+
+    def dead_end(self, path: Sequence[str]) -> DeadEnd | None:
+        """Return why no entity has a value at a path, as far as the fields tell; None if one may have."""
+        top = self.by_id.get(path[0])
+        if top is not None:
+            return dead_end(top, path)
+        if path[0] in SYSTEM_FIELDS:
+            return dead_end_in_system_field(path)
+        return None if self.open else DeadEnd(f"{self.name} has no field {path[0]!r}")
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
@@ -378,13 +391,3 @@ def _relations(store: str, fields: Iterable[Field], above: tuple[str, ...] = ())
 
 def _top(path: str) -> str:
     return path.split(".", 1)[0]
-
-
-def is_single(entity: Entity, path: str) -> bool:
-    """Return whether a unique index would hold one value of the entity at most: no object, array or boolean."""
-    value: Any = entity
-    for segment in path.split("."):
-        if not isinstance(value, dict):
-            break
-        value = value.get(segment)
-    return not isinstance(value, dict | list | bool)

@@ -15,7 +15,7 @@ from stores.paths import value_at
 from stores.protocol import MOST_BULK_BYTES, Engine
 from stores.query import Not
 from stores.records import Entity
-from stores.schema import StoreDefinition, is_single
+from stores.schema import StoreDefinition
 
 _TEXTS: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNCONVERTIBLE: "a value of it that cannot be converted.",

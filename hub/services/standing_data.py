@@ -26,7 +26,7 @@ from stores.protocol import UNBOUNDED, Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Exists, Filter, Or, Query, Size, Sort
 from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity, same
-from stores.schema import Field, StoreDefinition, is_single
+from stores.schema import Field, StoreDefinition
 
 THIS_FIELD: Final = "this field, which would not be defined."
 

@@ -127,7 +127,8 @@ class FieldType(ABC):
     `text`: values are strings, which `search` includes and which cells of tables hold unaltered. `converts`: the check
     may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
     values, which `costly_in` counts, takes long (0.3 ms). `decimal`: doubles stand for decimals, so that a sum of them
-    is a decimal. `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
+    is a decimal. `listed`: values are lists. `free`: values may be objects of any form, so paths lead into them.
+    `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
     `parameter`: how `parse` reads a text. `example`: a value for the docs, which the check accepts, given the settings
     that it needs.
     """
@@ -140,6 +141,7 @@ class FieldType(ABC):
     costly: ClassVar[bool] = False
     decimal: ClassVar[bool] = False
     listed: ClassVar[bool] = False
+    free: ClassVar[bool] = False
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:

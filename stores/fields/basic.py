@@ -45,6 +45,7 @@ class Anything(FieldType):
     """Any JSON value."""
 
     converts = False
+    free = True
 
     def checker(self, field: FieldSettings) -> Checker:
         return lambda value: value

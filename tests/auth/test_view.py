@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from auth import policy
@@ -13,7 +14,10 @@ from auth.policy import MOST_VIEWS, authorize, reader_of, rights_digest, view_of
 from auth.principal import Principal
 from auth.system_stores import SYSTEM_STORES
 from auth.view import View
+from hub.dialects.platform.parameters import ListParameters
+from realtime.requests import SubscribeRequest
 from stores.errors import InvalidQuery
+from stores.parse import Limits
 from stores.query import EVERYTHING, WHOLE, Equal, In, Or, Projection
 from stores.records import new_id
 from stores.schema import Field, StoreDefinition
@@ -66,7 +70,7 @@ def test_scopes_and_grants_make_one_view(principal: Principal, store: str, metho
 def test_a_view_refuses_paths_that_its_holder_may_not_name() -> None:
     """Refused are hidden fields, fields that only this View hides, and unknown fields of a closed store."""
     view = authorize(user(), ORDERS, "GET")
-    view.check_path("name.a")
+    view.check_path("name")
     view.check_path("owner")
     narrower = replace(view, hidden=frozenset({"name", "margin"}))
     for refusing, path in ((view, "margin"), (view, "margin.a"), (view, "unknown"), (narrower, "name")):
@@ -79,6 +83,111 @@ def test_a_view_refuses_paths_that_its_holder_may_not_name() -> None:
     only = Projection((("name",),))
     assert (narrower.shown(WHOLE), narrower.shown(only)) == (narrower.whole, replace(narrower.whole, only=only.only))
     assert narrower.hidden_fields == {"name", "margin"}
+
+
+INVOICES = StoreDefinition(
+    "invoices",
+    (
+        Field("customer", "Reference", store="customers"),
+        Field("watchers", "Reference", store="users", many=True),
+        Field("amount", "Number"),
+        Field("tags", "Text", many=True),
+        Field("colours", "MultiSelect", options=((1, "Red"),)),
+        Field("extra", "JSON"),
+        Field("extras", "JSON", many=True),
+        Field("address", "Object", fields=(Field("city", "Text"), Field("more", "JSON"))),
+        Field(
+            "lines",
+            "Object",
+            many=True,
+            fields=(Field("n", "Number"), Field("product", "Reference", store="products")),
+        ),
+    ),
+    open=False,
+)
+POSSIBLE = (
+    "customer", "watchers.0", "tags.12", "colours.0", "extra.a.b.0", "extras.0.a", "extras.a", "address", "address.city",
+    "address.more.a.b", "lines.n", "lines.3.n", "lines.product", "lines.0", "owner", "access.0", "branch.1", "_id",
+)  # fmt: skip
+DEAD_ENDS = {
+    "customer.name": "customer is a Reference, and a path does not reach into customers: "
+    "ask customers first, or use expand",
+    "customer.0": "customer is a Reference, and a path does not reach into customers: ask customers first, or use expand",
+    "watchers.0.name": "watchers.0 is a Reference, and a path does not reach into users: "
+    "ask users first, or use expand",
+    "lines.product.name": "lines.product is a Reference, and a path does not reach into products: "
+    "ask products first, or use expand",
+    "amount.x": "amount has no fields, because its type is Number",
+    "amount.0": "amount has no fields, because its type is Number",
+    "tags.x": "tags has no fields, because its type is Text",
+    "tags.0.0": "tags.0 has no fields, because its type is Text",
+    "colours.name": "colours has no fields, because its type is MultiSelect",
+    "address.zip": "address has no field 'zip'",
+    "address.0": "address has no field '0'",
+    "address.city.a": "address.city has no fields, because its type is Text",
+    "lines.0.0": "lines.0 has no field '0'",
+    "lines.0.m": "lines.0 has no field 'm'",
+    "owner.name": "owner is a system field and has no fields",
+    "access.name": "access is a system field and has no fields",
+    "access.0.name": "access is a system field and has no fields",
+    "time.0": "time is a system field and has no fields",
+    "nothing.a": "invoices has no field 'nothing.a'",
+}
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_view_refuses_paths_at_which_no_entity_has_a_value(is_open: bool) -> None:
+    """An empty answer would look like an answer. In an open store, fields without a type may hold anything."""
+    view = authorize(user(), replace(INVOICES, open=is_open), "GET")
+    for path in POSSIBLE:
+        view.check_path(path)
+    for path, text in DEAD_ENDS.items():
+        if is_open and path == "nothing.a":
+            view.check_path(path)
+            continue
+        with pytest.raises(InvalidQuery) as refused:
+            view.check_path(path)
+        assert (refused.value.field, refused.value.message) == (path, text)
+
+
+def asked(view: View, *pairs: tuple[str, str]) -> None:
+    ListParameters(view, [*pairs], Limits(), 100).read()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("customer.name", "x"),
+        ("customer.name[exists]", "false"),
+        ("amount.x[in]", "1,2"),
+        ("filter", '{"$or":[{"amount":1},{"address.zip":null}]}'),
+        ("filter", '{"lines":{"$elemMatch":{"$or":[{"n":1},{"product.name":"x"}]}}}'),
+        ("filter", '{"lines":{"$not":{"$elemMatch":{"m":1}}}}'),
+        ("filter", '{"tags":{"$elemMatch":{"x":1}}}'),
+        ("sort", "-amount,customer.name"),
+        ("only", "amount,customer.name"),
+        ("aggregate", "count,sum:amount.x"),
+        ("aggregate", "count&by=customer.name"),
+        ("aggregate", "count&by=owner.name:month"),
+    ],
+)
+def test_no_part_of_a_request_names_such_a_path(pair: tuple[str, str]) -> None:
+    """Lists, counts, delta sync, bulk changes and exports have these parameters; `subscribe` has the last two."""
+    name, text = pair
+    text, _, by = text.partition("&by=")
+    view = authorize(user(), INVOICES, "GET")
+    with pytest.raises(InvalidQuery, match="has no field|is a Reference|is a system field"):
+        asked(view, (name, text), *([("by", by)] if by else []))
+    if name in ("filter", "only"):
+        filter, only = (orjson.loads(text), None) if name == "filter" else (None, text)
+        with pytest.raises(InvalidQuery, match="has no field|is a Reference"):
+            SubscribeRequest("invoices", filter, only, None, False, None).query(view, Limits())
+
+
+def test_conditions_on_elements_may_name_what_elements_have() -> None:
+    view = authorize(user(), INVOICES, "GET")
+    asked(view, ("filter", '{"lines":{"$elemMatch":{"n":1,"product":"x"}},"extras":{"$elemMatch":{"a.b":1}}}'))
+    asked(view, ("filter", '{"extra":{"$elemMatch":{"_id":1,"a":{"$elemMatch":{"b":2}}}}}'))
 
 
 def test_a_read_only_field_may_be_sent_as_it_is() -> None:

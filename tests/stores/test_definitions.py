@@ -90,6 +90,65 @@ def test_the_id_is_not_searched() -> None:
     assert [violation.field for violation in refusal.value.violations] == ["search.1"]
 
 
+CLOSED: dict[str, Any] = {
+    "name": "s",
+    "fields": [
+        {"id": "a", "type": "Text"},
+        {"id": "customer", "type": "Reference", "store": "customers"},
+        {"id": "extra", "type": "JSON"},
+        {"id": "lines", "type": "Object", "many": True, "fields": [{"id": "n", "type": "Number"}]},
+    ],
+}
+UNKNOWN = "s has no field 'zip'."
+BEYOND = "customer is a Reference, and a path does not reach into customers."
+
+
+@pytest.mark.parametrize(
+    ("parts", "refused"),
+    [
+        ({"indexes": ["a", "extra.x", "lines.n", "time", ["a", "-lines.n"]]}, {}),
+        ({"indexes": ["a", "zip"]}, {"indexes.1": UNKNOWN}),
+        ({"indexes": ["zip"], "open": True}, {}),
+        ({"indexes": ["customer.name"], "open": True}, {"indexes.0": BEYOND}),
+        ({"indexes": [["a", "-zip"]]}, {"indexes.0.1": UNKNOWN}),
+        ({"indexes": [["zip"]]}, {"indexes.0.0": UNKNOWN}),
+        (
+            {"indexes": [{"fields": ["a", "customer.name"], "where": {"a": "x", "zip": 1}}]},
+            {"indexes.0.fields.1": BEYOND, "indexes.0.where.zip": UNKNOWN},
+        ),
+        ({"indexes": [{"fields": ["lines.m"], "unique": True}]}, {"indexes.0.fields.0": "lines has no field 'm'."}),
+        ({"unique": ["a.x"]}, {"unique.0": "a has no fields, because its type is Text."}),
+        (
+            {"search": ["zip", "owner.name"]},
+            {"search.0": UNKNOWN, "search.1": "owner is a system field and has no fields."},
+        ),
+    ],
+)
+def test_paths_at_which_no_entity_has_a_value_are_not_indexed_or_searched(
+    parts: dict[str, Any], refused: dict[str, str]
+) -> None:
+    definition = parse_definition(CLOSED | parts)
+    if not refused:
+        check_parts(None, definition)
+        return
+    with pytest.raises(InvalidEntity) as refusal:
+        check_parts(None, definition)
+    assert {violation.field: violation.detail for violation in refusal.value.violations} == refused
+
+
+def test_such_paths_of_an_earlier_definition_stay() -> None:
+    """Also at another place. They are not searched, and other parts of the definition may not name them."""
+    old = parse_definition(CLOSED | {"search": ["a", "zip"], "indexes": ["zip"]})
+    assert (old.search_paths, old.index_paths) == (("a",), ("customer", "zip"))
+    check_parts(old, parse_definition(CLOSED | {"search": ["zip"], "indexes": ["a", "zip"], "label": "s"}))
+    for parts in ({"unique": ["zip"]}, {"search": ["zip", "zap"]}):
+        with pytest.raises(InvalidEntity):
+            check_parts(old, parse_definition(CLOSED | parts))
+    fewer = CLOSED | {"fields": CLOSED["fields"][1:], "indexes": ["a"]}
+    with pytest.raises(InvalidEntity):
+        check_parts(parse_definition(CLOSED | {"indexes": ["a"]}), parse_definition(fewer))
+
+
 def test_the_id_gets_no_index_but_that_of_every_store() -> None:
     definition = parse_definition({"name": "s", "unique": ["a", "_id"], "indexes": ["_id", "b"]})
     assert (definition.unique_paths, definition.index_paths) == (("a",), ("b",))

@@ -42,6 +42,7 @@ from stores.errors import (
     Violation,
 )
 from stores.field_definitions import TOLERATED
+from stores.limits import MOST_VIOLATIONS
 from stores.protocol import UNBOUNDED, Engine, IdempotencyKey, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
@@ -229,14 +230,25 @@ def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
 
 def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
     """Refuse definitions that would search `_id`, reveal values of hidden fields (by search, or by uniqueness, which
-    allows guesses), or have settings without an effect.
+    allows guesses), have settings without an effect, or name paths at which no entity has a value.
 
     Entries that an older hub allowed in `old` may stay: they are ignored.
     """
     had = {} if old is None else _refused_parts(old)
-    violations = [Violation(place, "invalid", text) for place, text in _refused_parts(new).items() if place not in had]
-    if violations:
-        raise InvalidEntity(violations)
+    found = {place: text for place, text in _refused_parts(new).items() if place not in had}
+    known = frozenset() if old is None else frozenset((part, path) for part, path, _, _ in _dead_ends(old))
+    for part, path, place, text in _dead_ends(new):
+        if (part, path) not in known:
+            found.setdefault(place, text)
+    if found:
+        raise InvalidEntity([Violation(place, "invalid", text) for place, text in found.items()][:MOST_VIOLATIONS])
+
+
+def _dead_ends(definition: StoreDefinition) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (part of the definition, path, place, reason) of paths at which no entity has a value."""
+    for place, path in definition.named_paths:
+        if end := definition.dead_end(path.split(".")):
+            yield place.partition(".")[0], path, place, f"{end.reason}."
 
 
 def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
