@@ -14,6 +14,7 @@ from stores.computing import Computed
 from stores.errors import NotAsExpected
 from stores.fields import Rejected
 from stores.fields.conversion import converter_of
+from stores.paths import is_single
 from stores.presence import has_none, has_value, is_lacking, lacks
 from stores.query import Exists, Filter, Or
 from stores.records import Entity, Json, same

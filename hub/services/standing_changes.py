@@ -11,7 +11,7 @@ from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
 from stores.data_definitions import MEMBER
 from stores.errors import DataStandsAgainst
 from stores.matcher import compile_filter
-from stores.paths import value_at
+from stores.paths import is_single, value_at
 from stores.protocol import MOST_BULK_BYTES, Engine
 from stores.query import Not
 from stores.records import Entity

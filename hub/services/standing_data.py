@@ -20,7 +20,7 @@ from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected, ReadTimeout
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
-from stores.paths import split
+from stores.paths import is_single, split
 from stores.presence import has_none, has_value, lacks
 from stores.protocol import UNBOUNDED, Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Exists, Filter, Or, Query, Size, Sort

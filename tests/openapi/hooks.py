@@ -197,6 +197,8 @@ RULES: Final = re.compile(
             r".*cannot be used together",
             r"expand: .* (has no reference|no reference to) ",
             r"only: .* is not expanded",
+            r".*: .* is a Reference, and a path does not reach into ",  # in `only` without `expand`, and in $elemMatch
+            r".*: .* (has no fields, because its type is |is a system field and has no fields)",  # in $elemMatch
             r"(sort|by|aggregate): .*(is named twice|two different arrays|position of an array)",
             r"by: .*is not an IANA time zone",
             r"(count|(sum|avg|min|max):.*): .* has no field",  # an order of groups without `aggregate`

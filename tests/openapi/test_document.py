@@ -11,18 +11,20 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
+from auth.policy import authorize
 from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameter_components import store_parameters
-from hub.dialects.platform.schemas import sent_field, shared_schemas, shown_field, store_schemas
+from hub.dialects.platform.schemas import conditions_schema, sent_field, shared_schemas, shown_field, store_schemas
 from hub.dialects.platform.system_schemas import refined
 from hub.errors import STATUS, tags_of
 from stores.definitions import parse_definition
-from stores.errors import InvalidEntity
+from stores.errors import InvalidEntity, InvalidQuery
 from stores.field_definitions import FIELD_SETTINGS
 from stores.fields import FIELD_TYPES
-from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPTIONS, STORES
+from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPEN, OPTIONS, SCHEMALESS, STORES
 from tests.support.hub import Client, Hub
+from tests.support.principals import user
 
 ERRORS = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 METHODS = ("get", "post", "patch", "put", "delete")
@@ -158,6 +160,34 @@ def test_aggregations_name_what_a_caller_may_see(kind: str, taken: list[str], re
     schema = store_schemas(parse_definition(CLOSED))[f"products.{kind}"]
     assert [is_valid(text, schema) for text in taken] == [True] * len(taken)
     assert [is_valid(text, schema) for text in refused] == [False] * len(refused)
+
+
+PATHS = [
+    "name", "name.x", "name.0", "tags", "tags.0", "tags.x", "tags.0.0", "aJSON.x.0", "aMultiSelect.1", "aMultiSelect.x",
+    "aObject", "aObject.city", "aObject.zip", "aObject.city.x", "aObject.mails.0", "aObject.mails.x", "aObject.0",
+    "aReference", "aReference.name", "owner", "owner.name", "access.0", "access.x", "time.0", "_id", "secret",
+    "secret.x", "names", "other.x.0", "title", "title.x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", [CLOSED, OPEN, SCHEMALESS], ids=["closed", "open", "schemaless"])
+@pytest.mark.parametrize("path", PATHS)
+def test_the_document_and_the_hub_agree_on_paths(definition: dict[str, Any], path: str) -> None:
+    """In filters, `sort`, `only`, `by` and functions; with `expand`, `only` takes paths behind references too."""
+    store = parse_definition(definition)
+    try:
+        authorize(user(), store, "GET").check_path(path)
+        is_taken = True
+    except InvalidQuery:
+        is_taken = False
+    schemas = store_schemas(store)
+    for kind, text in (("order", f"-{path}"), ("measure", f"sum:{path}"), ("dimension", f"{path}:month")):
+        assert is_valid(text, schemas[f"{store.name}.{kind}"]) is is_taken, kind
+    filters = [*schemas[f"{store.name}.filter"]["patternProperties"], "^_id$"]
+    conditions = conditions_schema(store, bulk=False)["patternProperties"]
+    for name, patterns in ((path, filters), (path, conditions), (f"{path}[eq]", conditions)):
+        assert any(re.search(pattern, name) for pattern in patterns) is is_taken, name
+    assert is_valid(path, schemas[f"{store.name}.path"]) is (is_taken or path == "aReference.name")
 
 
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {

@@ -102,7 +102,11 @@ def _csv(name: str, item: Schema, description: str, **more: Any) -> Schema:
 
 
 def _only(name: str) -> Schema:
-    return _csv("only", ref(f"{name}.path"), "Fields to show; _id is always included")
+    return _csv(
+        "only",
+        ref(f"{name}.path"),
+        "Fields to show; _id is always included. Beside expand also fields behind references",
+    )
 
 
 def _sort(name: str) -> Schema:

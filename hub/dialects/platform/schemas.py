@@ -6,11 +6,21 @@ after a redefinition of the store: it requires only the fields that the hub itse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
+from hub.dialects.platform.path_patterns import (
+    IN_BY,
+    IN_FILTER,
+    IN_LIST,
+    IN_NAME,
+    all_paths,
+    free_paths,
+    system_paths,
+    typed_paths,
+)
 from hub.dialects.platform.system_schemas import (
     ASSIGNED,
     BESIDE,
@@ -78,13 +88,13 @@ def store_schemas(definition: StoreDefinition) -> dict[str, Schema]:
         f"{name}.changes": sent_entity(definition, OWN_ID, whole=False, operators=OPERATORS_SENT),
         f"{name}.bulk": sent_entity(definition, {}, whole=False, echo=False, operators=OPERATORS_SENT),
         f"{name}.filter": filter_schema(f"{name}.filter", definition),
-        f"{name}.path": {"type": "string", "pattern": f"^{_paths(definition, _IN_LIST)}$"},
-        f"{name}.order": {"type": "string", "pattern": f"^-?{_paths(definition, _IN_LIST)}$"},
+        f"{name}.path": {"type": "string", "pattern": f"^{all_paths(definition, IN_LIST, through_references=True)}$"},
+        f"{name}.order": {"type": "string", "pattern": f"^-?(?!-){all_paths(definition, IN_LIST)}$"},
         f"{name}.measure": {"type": "string", "pattern": f"^{_measures(definition)}$"},
         f"{name}.group_order": {"type": "string", "pattern": f"^-?{_measures(definition)}$"},
         f"{name}.dimension": {
             "type": "string",
-            "pattern": f"^{_paths(definition, _IN_BY)}(?::(?:{'|'.join(UNITS)})(?:@[A-Za-z0-9_+/-]+)?)?$",
+            "pattern": f"^{all_paths(definition, IN_BY)}(?::(?:{'|'.join(UNITS)})(?:@[A-Za-z0-9_+/-]+)?)?$",
         },
     }
 
@@ -166,7 +176,7 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
     return {
         "type": "object",
         "properties": {"$and": joined, "$or": joined, "$nor": joined, "_id": ref("IdCondition")},
-        "patternProperties": {f"^(?!_id$){_paths(definition, _IN_FILTER)}$": ref("Condition")},
+        "patternProperties": {f"^(?!_id$){all_paths(definition, IN_FILTER)}$": ref("Condition")},
         "additionalProperties": False,
     }
 
@@ -174,27 +184,15 @@ def filter_schema(name: str, definition: StoreDefinition) -> Schema:
 def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
     """Return the schema of the parameters ``field=value`` and ``field[operator]=value``, combined into one object. In
     those of a `bulk` change an empty list cannot be excluded."""
-    if definition.open and not definition.fields:
-        return _conditions({_paths(definition, _IN_NAME): {"type": "string"}}, bulk)
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
-    by_form[ParameterForm.TEXT].append(_below(_any_of(_SYSTEM_TEXTS), _IN_NAME))
-    by_form[ParameterForm.NUMBER].append(_below(_any_of(_SYSTEM_NUMBERS), _IN_NAME))
-    for pattern, form in _typed_paths(field for field in definition.fields if not field.hidden):
+    by_form[ParameterForm.TEXT].append(system_paths(_SYSTEM_TEXTS))
+    by_form[ParameterForm.NUMBER].append(system_paths(_SYSTEM_NUMBERS))
+    for pattern, form in typed_paths([field for field in definition.fields if not field.hidden], IN_NAME):
         by_form[form].append(pattern)
     kinds = {f"(?:{'|'.join(patterns)})": _VALUES[form] for form, patterns in by_form.items() if patterns}
     if definition.open:
-        kinds[_paths(definition, _IN_NAME, without=[f.id for f in definition.fields])] = {"type": "string"}
+        kinds[free_paths(definition, IN_NAME)] = {"type": "string"}
     return _conditions(kinds, bulk)
-
-
-def _typed_paths(fields: Iterable[Field]) -> Iterator[tuple[str, ParameterForm]]:
-    """Yield (pattern of the paths, form of their values) for fields and for those inside of objects."""
-    for field in fields:
-        name, position = literal(field.id), r"(?:\.[0-9]+)?" if field.many else ""
-        members = rf"(?!{position}\.{_any_of(field.members)}(?:[.\[]|$))" if field.members else ""
-        yield _below(f"{name}{members}", _IN_NAME), field.kind.parameter
-        for inner, form in _typed_paths(field.fields):
-            yield rf"{name}{position}\.{inner}", form
 
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
@@ -213,7 +211,7 @@ _LISTED: Final[Schema] = {"type": "string", "description": "Separated by commas"
 def _conditions(kinds: Mapping[str, Schema], bulk: bool) -> Schema:
     compared = "|".join(op for op in OPERATORS if op not in ("in", "nin", "exists", "contains", "startswith"))
     reserved = "|".join(RESERVED)
-    patterns: dict[str, Schema] = {}
+    patterns: dict[str, Schema] = {r"^_id(?:\[(?:eq|ne)\])?$": ID}
     for paths, value in kinds.items():
         patterns[f"^(?!(?:{reserved})$){paths}$"] = value
         patterns[rf"^{paths}\[(?:{compared})\]$"] = value
@@ -224,32 +222,7 @@ def _conditions(kinds: Mapping[str, Schema], bulk: bool) -> Schema:
     return {"type": "object", "patternProperties": patterns, "additionalProperties": False}
 
 
-# Paths, as patterns.
-
-_SPACE: Final = r"\s\x00\x1c-\x1f\x85"
-_IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"
-_IN_BY: Final = rf"[^.,:${_SPACE}](?:[^.,:]*[^.,:{_SPACE}])?"
-_IN_NAME: Final = r"[^.$\[\]\x00][^.\[\]\x00]*"
-_IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
-"""Pattern of a path segment in a comma-separated list, in `by`, a parameter name, and a filter, respectively."""
 _OF_FIELDS: Final = "|".join(function for function in FUNCTIONS if function != "count")
-
-
-def _any_of(names: Iterable[str]) -> str:
-    return f"(?:{'|'.join(map(literal, names))})"
-
-
-def _below(top: str, segment: str) -> str:
-    return rf"{top}(?:\.{segment})*"
-
-
-def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = ()) -> str:
-    """Return the pattern of the dotted paths that a query may name."""
-    if not definition.open:
-        shown = [f.id for f in definition.fields if not f.hidden]
-        return _below(_any_of([*SYSTEM_FIELDS, *shown]), segment)
-    barred = [*definition.hidden, *without]
-    return _below((rf"(?!{_any_of(barred)}(?:[.\[]|$))" if barred else "") + segment, segment)
 
 
 # Operators. Whether one fits depends on the entity, and on the type of the field.
@@ -257,7 +230,7 @@ def _paths(definition: StoreDefinition, segment: str, without: Iterable[str] = (
 _PATH: Final[Schema] = {
     "type": "string",
     "maxLength": MOST_PATH_TEXT,
-    "pattern": rf"^(?!_|success(?:\.|$)){_IN_FILTER}(?:\.{_IN_FILTER})*$",
+    "pattern": rf"^(?!_|success(?:\.|$)){IN_FILTER}(?:\.{IN_FILTER})*$",
     "examples": ["place.city"],
 }
 
@@ -295,7 +268,7 @@ OPERATORS_SENT: Final[Mapping[str, Schema]] = {
 
 def _measures(definition: StoreDefinition) -> str:
     """Return the pattern of the functions of an aggregation."""
-    return f"(?:count|(?:{_OF_FIELDS}):{_paths(definition, _IN_LIST)})"
+    return f"(?:count|(?:{_OF_FIELDS}):{all_paths(definition, IN_LIST)})"
 
 
 # Schemas shared by all stores.
