@@ -57,8 +57,8 @@ FILTER = json.dumps({"$or": [{"amount": 1}, {"customer.name": "x"}]})
 async def test_every_use_of_a_path_is_refused_by_name(
     user: Client, orders: str, customers: str, method: str, params: dict[str, str], path: str
 ) -> None:
-    more = {"json": {"amount": 1}} if method == "PATCH" else {}
-    [text] = refused(await user.http.request(method, f"/{orders}", params=params, **more), 400, path)[path]
+    body = {"amount": 1} if method == "PATCH" else None
+    [text] = refused(await user.http.request(method, f"/{orders}", params=params, json=body), 400, path)[path]
     if path == "customer.name":
         beyond = f"customer is a Reference, and a path does not reach into {customers}"
         assert text == f"{beyond}: ask {customers} first, or use expand"
