@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stores.records import SYSTEM_FIELDS, now_ms
+from stores.records import SYSTEM_FIELDS, Entity, now_ms
 from tests.cli.conftest import CommandLine
 
 
@@ -162,7 +162,8 @@ def test_a_store_is_defined_shown_and_deleted(hub_of_each_engine: CommandLine) -
 
 
 def test_fields_come_from_a_file(served_hub: CommandLine) -> None:
-    fields = [{"id": "grade", "type": "Select", "options": [{"id": 1, "name": "One"}]}]
+    fields: list[Entity] = [{"id": "n", "type": "Number"}, {"id": "t", "type": "Text"}]
+    fields += [{"id": "grade", "type": "Select", "options": [{"id": 1, "name": "One"}]}]
     served_hub.file("array.json", json.dumps(fields))
     served_hub.file("whole.json", json.dumps({"name": "ignored", "fields": fields}))
     for name in ("array", "whole"):

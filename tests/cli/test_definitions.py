@@ -31,7 +31,7 @@ def definition(hub: CommandLine, store: str) -> Document:
 def test_a_definition_is_shown_changed_and_sent_back(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     with hub.serving():
-        hub("store", "create", "units", "--field", "name:Text:required", "--index", "place.city")
+        hub("store", "create", "units", "--field", "name:Text:required", "--index", "name")
         shown = hub("store", "show", "units", "--json").out
         hub.file("units.json", shown)
         assert hub("store", "update", "units", "units.json").last == "store units is so already"
