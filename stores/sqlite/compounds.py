@@ -14,11 +14,13 @@ import apsw
 import orjson
 
 from stores import query
-from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered, orders
+from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered, orders, sought
+from stores.paths import Path
 from stores.query import EVERYTHING, Filter, Leaf, Query
 from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
-from stores.sqlite.tables import StoreTable, extract, identifier, index_name, json_path, quoted
+from stores.sqlite.tables import StoreTable, encoded, extract, identifier, index_name, json_path, quoted
 
+_INDEXED_COLUMNS: Final = (("_id",), ("time",), ("owner",))
 _PURPOSES: Final = {False: "m", True: "n"}
 
 
@@ -73,20 +75,43 @@ def seekable_fields(compiler: Compiler, wanted: Query) -> int:
     return max(served, default=1)
 
 
-def chosen_index(compiler: Compiler, wanted: Query) -> str:
-    """Return the name of an index of some of the entities that a page is best read from: it has exactly those that
-    meet the filter, as far as other indexes could tell, in the order of the sort. Empty if there is none.
+def chosen_index(connection: apsw.Connection, compiler: Compiler, wanted: Query) -> str:
+    """Return the name of an index in whose order a page is best read; empty if SQLite is to choose.
 
-    SQLite would rather look up one value of an index of all entities, however many have it, and then sort."""
+    It chooses among indexes without statistics: it would rather look up one value in an index of one path, however many
+    entities have it, and read or sort them all."""
     table = compiler.table
-    for index in table.compounds.values():
-        if index.where == EVERYTHING or not orders(index, wanted) or not _is_plain(compiler, index):
-            continue
-        covered = {s.path for s in index.sorts}
-        parts = [part for part in conjuncts(wanted.where) if isinstance(part, Leaf) and part.path not in covered]
-        if all(implies(index.where, part) or ".".join(part.path) not in table.paths for part in parts):
-            return stored_name(table.name, index)
-    return ""
+    where = wanted.where
+    fitting = [i for i in table.compounds.values() if orders(i, wanted) and _is_plain(compiler, i)]
+    if not fitting:
+        return ""
+    best = max(fitting, key=lambda index: sought(index, where) + len([*conjuncts(index.where)]))
+    name = stored_name(table.name, best)
+    return "" if _has_other_index(table, best, where) or name not in _present(connection, table) else name
+
+
+def _has_other_index(table: StoreTable, index: CompoundIndex, where: Filter) -> bool:
+    """Return whether another index begins with a path that `where` restricts, and that this one makes no use of."""
+    used = {s.path for s in index.sorts[: sought(index, where)]}
+    free = (p for p in conjuncts(where) if isinstance(p, Leaf) and p.path not in used and not implies(index.where, p))
+    leading = {other.sorts[0].path for other in table.compounds.values() if other != index}
+    return any(part.path in _INDEXED_COLUMNS or part.path in leading or is_indexed(table, part.path) for part in free)
+
+
+def is_indexed(table: StoreTable, path: Path) -> bool:
+    """Return whether the path has an index of its own."""
+    indexed = table.paths.get(".".join(path))
+    return indexed is not None and indexed.unique is not None
+
+
+def _present(connection: apsw.Connection, table: StoreTable) -> frozenset[str]:
+    """Return the names of the table's indexes in the current snapshot: one may go while `table` still has it."""
+    version: int = connection.pragma("schema_version")
+    present = table.present  # a local: another thread may read another snapshot
+    if present[0] != version:
+        found = connection.execute("SELECT name FROM pragma_index_list(?)", (f"e_{encoded(table.name)}",))
+        table.present = present = version, frozenset(name for (name,) in found)
+    return present[1]
 
 
 def _is_plain(compiler: Compiler, index: CompoundIndex) -> bool:

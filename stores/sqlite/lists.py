@@ -49,7 +49,7 @@ def page_sql(
     where = compiler.condition(query.where) + served_conditions(table, query.where)
     order = compile_order(compiler, query)
     narrowed = narrowing(connection, compiler, query.where)
-    if narrowed == EVERY_ROW and (index := chosen_index(compiler, query)) and _exists(connection, index):
+    if narrowed == EVERY_ROW and (index := chosen_index(connection, compiler, query)):
         narrowed = f" INDEXED BY {identifier(index)} WHERE"
     source = table.table + narrowed
     key_ranges = [_range_sql(source, where, key_range, strict=order.strict) for key_range in order.key_ranges]
@@ -61,12 +61,6 @@ def page_sql(
             f"SELECT * FROM ({key_range} LIMIT {limit + query.offset})" for key_range in key_ranges
         )
     return f"{sql} LIMIT {limit} OFFSET {query.offset}", compiler.values
-
-
-def _exists(connection: apsw.Connection, index: str) -> bool:
-    """Return whether the snapshot has the index. It may be gone: between the commit of a new definition and the moment
-    that the engine learns of it, or because values repeat in a unique index that an earlier version has lost."""
-    return bool(connection.execute("SELECT EXISTS(SELECT 1 FROM pragma_index_info(?))", (index,)).get)
 
 
 def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) -> str:

@@ -191,7 +191,8 @@ class StoreTable:
 
     `compounds` holds the compound indexes by their names, and `array_check` is made of them. `listed` are the paths of
     references in lists that `references` holds (`stores.sqlite.reference_index`). `compiled` holds the
-    conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `seen` maps a principal to
+    conditions compiled for the current `paths`; code that changes `paths` calls `forget`. `present` is a version of the
+    file's schema, with the names of the indexes that the table has in it. `seen` maps a principal to
     (number of visible rows, None for many; the monotonic time until which the number is used). `in_feed`: whether its
     triggers record changes."""
 
@@ -205,6 +206,7 @@ class StoreTable:
     references: str = field(init=False)
     in_feed: bool = field(init=False)
     compiled: Compiled = field(default_factory=lambda: Compiled(MOST_COMPILED_FILTERS))
+    present: tuple[int, frozenset[str]] = (-1, frozenset())
     seen: dict[AclKey, tuple[int | None, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

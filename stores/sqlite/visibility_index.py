@@ -16,10 +16,10 @@ import apsw
 import orjson
 
 from stores.compound import implies, sought
-from stores.paths import Path
 from stores.query import And, Compare, Equal, Filter, In, Or, StartsWith
 from stores.records import Json
 from stores.sqlite.compile import Compiler
+from stores.sqlite.compounds import is_indexed
 from stores.sqlite.tables import AclKey, StoreTable
 
 SMALL: Final = 500
@@ -122,14 +122,9 @@ def has_index(table: StoreTable, where: Filter) -> bool:
     """Return whether one of the conditions that must all hold, or two of them together, can be looked up in an
     index."""
     return any(
-        isinstance(part, (Equal, In, Compare, StartsWith)) and (part.path == ("_id",) or _is_indexed(table, part.path))
+        isinstance(part, (Equal, In, Compare, StartsWith)) and (part.path == ("_id",) or is_indexed(table, part.path))
         for part in _conditions(where)
     ) or any(sought(index, where) > 1 and implies(where, index.where) for index in table.compounds.values())
-
-
-def _is_indexed(table: StoreTable, path: Path) -> bool:
-    indexed = table.paths.get(".".join(path))
-    return indexed is not None and indexed.unique is not None
 
 
 def groups_held(

@@ -13,7 +13,7 @@ from stores.compound import CompoundIndex
 from stores.definitions import MAX_INDEXES, parse_definition
 from stores.errors import DuplicateValue, NotAsExpected, ParallelArrays
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import Delete, Engine, Expect, Insert, Procedure, Steps, Update, UpdateMany, Upsert, do
+from stores.protocol import Delete, Engine, Expect, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, do
 from stores.query import CREATION, EVERYTHING, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -58,7 +58,7 @@ async def test_answers_are_the_same_before_with_and_after_an_index(engine: Engin
     there."""
     values = VALUES if lists else VALUES[:-6]
     pairs = [(v, w) for v in values for w in values if not (isinstance(v, list) and isinstance(w, list))]
-    entities = [entity(n=n, v=v, w=w, time=n // 9, **({"s": n % 2} if n % 3 else {})) for n, (v, w) in enumerate(pairs)]
+    entities = [entity({"s": n % 2} if n % 3 else {}, n=n, v=v, w=w, time=n // 9) for n, (v, w) in enumerate(pairs)]
     half = len(entities) // 2
     await insert(engine, *entities[:half])
     await define(engine, ["v", "-w"], ["v", "w"], {"fields": ["w"], "where": {"s": 1}})
@@ -170,7 +170,7 @@ async def test_an_entity_may_come_into_the_part(engine: Engine) -> None:
     await insert_one(engine, number=1, state="open")
     done = await insert_one(engine, number=1, state="done", code="c")
     before = await find(engine)
-    writes = [
+    writes: list[Write] = [
         Insert(STORE, entity(number=1, state="open")),
         Update(STORE, done["_id"], {"state": "open"}),
         Update(STORE, done["_id"], {"number": 1, "state": "open"}, replace=True),

@@ -32,6 +32,8 @@ COUNT = 2_000
 PAGE = 20
 
 INDEXES: list[Any] = [
+    "status",
+    "region",
     ["status", "-price"],
     ["region", "status", "time"],
     ["status", "day", "-price"],
