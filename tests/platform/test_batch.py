@@ -367,3 +367,23 @@ async def test_two_batches_lose_no_decrement(user: Client, store: str) -> None:
 async def test_batch_is_no_name_for_a_store(admin: Client) -> None:
     answer = await admin.post("/stores", {"name": "batch"})
     assert (answer.status_code, [*answer.json()["errors"]]) == (400, ["name"])
+
+
+async def test_references_and_serial_numbers_within_a_batch(hub: Hub, user: Client) -> None:
+    """A request may refer to an entity that one before it makes, and delete what one before it no longer refers to."""
+    customers = await hub.define()
+    fields = [{"id": "customer", "type": "Reference", "store": customers}, {"id": "number", "type": "Serial"}]
+    orders = await hub.define(fields=fields)
+    customer, order, changed = await carried_out(
+        user,
+        post(customers, name="Ann"),
+        post(orders, customer=of("0._id")),
+        patch(customers, '{"$ref":"0._id"}', latest=of("1.number")),
+    )
+    assert (order["customer"], order["number"], changed["latest"]) == (customer["_id"], 1, 1)
+    errors = await refusal(user, post(customers, name="Bob"), post(orders, customer=new_id()))
+    assert [*errors] == ["requests.1.customer"]
+    refused = await refusal(user, post(customers, name="Bob"), delete(customers, customer["_id"]), status=409)
+    assert next(iter(refused)).startswith("requests.1")
+    await carried_out(user, delete(orders, order["_id"]), delete(customers, customer["_id"]))
+    assert await user.list(customers) == await user.list(orders) == []
