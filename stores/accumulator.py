@@ -55,7 +55,8 @@ class Accumulator:
         self._spend = spend
         self._dimensions = [_dimension(d, spend) for d in aggregation.by]
         measured = [m for m in aggregation.measures if m.path]
-        self._paths = tuple(dict.fromkeys(m.path for m in measured))
+        self.measured = tuple(dict.fromkeys(m.path for m in measured))
+        """The paths whose values the measures take."""
         self._size = _Size()
         self._groups: dict[Key, _Group] = {}
         if not aggregation.by:
@@ -64,7 +65,12 @@ class Accumulator:
     def add(self, entity: Entity, count: int = 1) -> None:
         """Add an entity. With `count` it stands for so many that are equal in all needed values; then the measures must
         all be `count`."""
-        read = [values_at(entity, path, self._spend) for path in self._paths]
+        read = [values_at(entity, path, self._spend) for path in self.measured]
+        self.add_alike(entity, count, read)
+
+    def add_alike(self, entity: Entity, count: int, read: Sequence[Sequence[Any]]) -> None:
+        """Add `count` entities that are in the same groups. `entity` has their values in `by`; `read` are the values of
+        all of them at each of the `measured` paths."""
         for key, shown in self.groups_of(entity):
             group = self._groups.get(key)
             if group is None:
@@ -108,7 +114,7 @@ class Accumulator:
             raise _too_many()
         self._spend(_STEPS_OF_GROUP * (1 + len(self._aggregation.measures)))
         self._size.change(sum(map(_size_of, values)))
-        group = _Group(self._aggregation.measures, self._paths, tuple(map(canonical, values)), self._size)
+        group = _Group(self._aggregation.measures, self.measured, tuple(map(canonical, values)), self._size)
         self._groups[key] = group
         return group
 
@@ -146,6 +152,18 @@ def values_at(entity: Any, path: Path, spend: Spend = free) -> Sequence[Any]:
             rest = path[depth + 1 :]
             return node if not rest else [v for each in node if type(each) is dict for v in _inside(each, rest, spend)]
     return _NOTHING if node is None else (node,)
+
+
+def elements_of(values: Sequence[Any], spend: Spend = free) -> Sequence[Any]:
+    """Return the values at a path in several entities: an array among `values` stands for its elements."""
+    elements: list[Any] = []
+    for value in values:
+        if type(value) is list:
+            spend(_STEPS * len(value))
+            elements += value
+        else:
+            elements.append(value)
+    return elements
 
 
 def _inside(element: Entity, rest: Path, spend: Spend) -> Sequence[Any]:

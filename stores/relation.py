@@ -40,7 +40,11 @@ class Relation:
 
     def replace(self, entity: Entity, replacement: Callable[[Value], Any]) -> None:
         """Put in the place of each value that the entity refers to what `replacement` returns for it."""
-        _replace(entity, self.path, replacement)
+        name = self.path[0]
+        if len(self.path) == 1 and type(value := entity.get(name)) is str:  # the usual case, in a fifth of the time
+            entity[name] = replacement(value)
+        else:
+            _replace(entity, self.path, replacement)
 
     def cleared(self, entity: Entity, gone: Collection[Value]) -> Json:
         """Return the top-level field without references to `gone`: null instead, or a list without them."""
@@ -49,6 +53,8 @@ class Relation:
 
 def values_along(entity: Entity, path: Path) -> frozenset[Value]:
     """Return the references at a path, which may lead through objects and lists, and end in a list."""
+    if len(path) == 1 and type(value := entity.get(path[0])) is str:  # the usual case, in a fifth of the time
+        return frozenset((value,))
     return frozenset(value for _, value in _places(entity, path, ""))
 
 

@@ -1,13 +1,14 @@
 """Expansion: references in entities become the entities that they refer to, as the reader sees these.
 
-Each hop of the plan (`hub.services.expansion_plan`) is one query for the whole page. Entities are kept as JSON texts.
-Each is parsed to find what it refers to, and once more to put in the texts of these: a text that stands in many places
-is in memory once until the answer is written, and the bytes of the answer are counted before.
+Each hop of the plan (`hub.services.expansion_plan`) is one query for the whole page. What it leads to is put in as JSON
+text: a text that stands in many places is in memory once until the answer is written, and the bytes of the answer are
+counted before. A small page is parsed once. Of a larger one, only the texts are kept between its two uses, to find what
+it refers to and to write it: parsed entities take several times as much memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,8 +45,11 @@ MOST_LARGE_EXPANSIONS_EACH: Final[Annotated[int, Limit("user", "large expansions
 LARGE: Final = 1_048_576
 """Bytes of entities that have been read for an expansion, from which on it is a large one."""
 
-SMALL: Final = 65_536
-"""Bytes of entities up to which they are parsed and written on the event loop; more, in a thread."""
+SMALL: Final = 131_072
+"""Bytes of entities up to which they are parsed and written on the event loop, and stay parsed in between; more, in a
+thread. Texts that are put into others count an eighth, since they are copied only."""
+_COPIED: Final = 3
+"""The number of bits by which the bytes of such texts are shifted."""
 
 _OUT_OF_SIGHT_BYTES: Final = 11
 """Bytes around the name and the value in ``{"_id":"…"}``, approximately."""
@@ -59,6 +63,25 @@ class ExpandedPage:
     position: str = ""
     next: tuple[Json, ...] | None = None
     rev: int = 0
+
+
+class _Page:
+    """The entities of one level: parsed if they are small, so that `written` changes them, and as texts otherwise."""
+
+    __slots__ = ("_entities", "_texts", "size")
+
+    def __init__(self, size: int, texts: Sequence[bytes], entities: list[Entity] | None = None) -> None:
+        self.size = size
+        self._texts = texts
+        self._entities = entities
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[bytes]) -> _Page:
+        size = sum(map(len, texts))
+        return cls(size, texts, [orjson.loads(text) for text in texts] if size <= SMALL else None)
+
+    def __iter__(self) -> Iterator[Entity]:
+        return map(orjson.loads, self._texts) if self._entities is None else iter(self._entities)
 
 
 class Expansions:
@@ -79,7 +102,7 @@ class Expansions:
         text, rev = found
         async with self._expansion(principal) as expansion:
             await expansion.count(len(text))
-            return ExpandedPage(await expansion.expanded([text], plan), rev=rev)
+            return ExpandedPage(await expansion.expanded_texts([text], plan), rev=rev)
 
     async def find(self, principal: Principal, store: str, query: Query, expand: Expand) -> ExpandedPage:
         """Return a page of at most MOST_EXPANDED entities."""
@@ -90,11 +113,11 @@ class Expansions:
         async with self._expansion(principal) as expansion:
             try:
                 listing = await self._engine.find(store, query, plan.read, place.enter)
-                texts = await expansion.texts_of(listing)
+                page = await expansion.page_of(listing)
             finally:
                 place.leave()
             position = bind(listing.position, plan.view.digest)
-            return ExpandedPage(await expansion.expanded(texts, plan), position, listing.next)
+            return ExpandedPage(await expansion.expanded(page, plan), position, listing.next)
 
     def _plan(self, principal: Principal, store: str, expand: Expand) -> Level:
         view = authorize(principal, self._registry.get(store), "GET")
@@ -129,24 +152,29 @@ class _Expansion:
             await self._enter()
             self._is_large = True
 
-    async def texts_of(self, listing: Listing) -> list[bytes]:
-        """Return the texts of the entities in a list."""
+    async def page_of(self, listing: Listing) -> _Page:
+        """Return the entities in a list."""
+        body = listing.body
+        if isinstance(body, bytes) and len(body) <= SMALL:
+            await self.count(len(body))
+            return _Page(len(body), (), orjson.loads(body))
         texts: list[bytes] = []
         async with aclosing(pieces_of(listing)) as pieces:
             async for piece in pieces:
                 await self.count(len(piece))
                 texts += await _work(len(piece), texts_in, piece)
-        return texts
+        return _Page.of_texts(texts)
 
-    async def expanded(self, texts: list[bytes], level: Level) -> list[bytes]:
+    async def expanded_texts(self, texts: list[bytes], level: Level) -> list[bytes]:
+        """Return the texts of a level's entities with what they refer to in its place."""
+        return await self.expanded(_Page.of_texts(texts), level) if level.hops else texts
+
+    async def expanded(self, page: _Page, level: Level) -> list[bytes]:
         """Return the texts of a level's entities as they are shown, with what they refer to in its place."""
-        if not level.hops:
-            return texts
-        size = sum(map(len, texts))
-        sought = await _work(size, values_in, texts, level.hops)
+        sought = await _work(page.size, values_in, page, level.hops)
         found = [await self._find(hop, values) for hop, values in zip(level.hops, sought, strict=True)]
         more = sum(len(text) for answer in found for each in answer.values() for text in each)
-        return await _work(size + more, written, texts, level, found)
+        return await _work(page.size + (more >> _COPIED), written, page, level, found)
 
     async def _find(self, hop: Hop, values: set[Value]) -> Texts:
         """Return what a hop leads to, expanded in turn."""
@@ -157,7 +185,7 @@ class _Expansion:
         texts = [text for each in found.values() for text in each]
         size = sum(map(len, texts))
         await self.count(size)
-        expanded = await self.expanded(texts, level)
+        expanded = await self.expanded_texts(texts, level)
         if expanded is texts:
             return found
         await self.count(sum(map(len, expanded)) - size)
@@ -180,36 +208,43 @@ class _Expansion:
             return {}
 
 
-def values_in(texts: Sequence[bytes], hops: Sequence[Hop]) -> list[set[Value]]:
+def values_in(page: Iterable[Entity], hops: Sequence[Hop]) -> list[set[Value]]:
     """Return the values that each hop looks up for these entities. Raises InvalidQuery when they are too many."""
     sought: list[set[Value]] = [set() for _ in hops]
-    for text in texts:
-        entity = orjson.loads(text)
-        for hop, values in zip(hops, sought, strict=True):
-            values |= hop.values(entity)
+    each_hop = [(hop.plain_field, hop, values) for hop, values in zip(hops, sought, strict=True)]
+    for entity in page:
+        for name, hop, values in each_hop:
+            if type(value := entity.get(name)) is str:
+                values.add(value)
+            else:
+                values |= hop.values(entity)
             if len(values) > MOST_TARGETS:
                 what = f"{hop.text} leads to more than {MOST_TARGETS} entities (MOST_TARGETS): ask for fewer with limit"
                 raise refused(what).at("MOST_TARGETS")
     return sought
 
 
-def written(texts: Sequence[bytes], level: Level, found: Sequence[Texts]) -> list[bytes]:
+def written(page: _Page, level: Level, found: Sequence[Texts]) -> list[bytes]:
     """Return the texts of entities with what `found` has for each hop. Raises InvalidQuery when they become too
     large."""
     project = compile_projection(level.shown) if level.read != level.shown else None
-    room = _Room()
+    room = _Room(page.size)
+    reverse = [(hop, hop.text, answer) for hop, answer in zip(level.hops, found, strict=True) if hop.is_reverse]
+    forward = [
+        (hop.relation, _stand_in(hop, answer, room))
+        for hop, answer in zip(level.hops, found, strict=True)
+        if not hop.is_reverse
+    ]
     expanded: list[bytes] = []
-    for text in texts:
-        room.take(len(text))
-        entity = orjson.loads(text)
+    for entity in page:
         # Read before the projection takes them away, and before the replacements take their place.
-        own = [hop.own_value(entity) if hop.is_reverse else None for hop in level.hops]
+        own = [hop.own_value(entity) for hop, _, _ in reverse]
         shown = entity if project is None else project(entity)
-        for hop, answer, value in zip(level.hops, found, own, strict=True):
-            if hop.is_reverse:
-                shown[hop.text] = [room.fragment(each) for each in answer.get(value, ())] if value is not None else []
-            else:
-                hop.relation.replace(shown, _stand_in(hop, answer, room))
+        for relation, stand_in in forward:
+            relation.replace(shown, stand_in)
+        for (_, text, answer), value in zip(reverse, own, strict=True):
+            shown[text] = [room.fragment(each) for each in answer.get(value, ())] if value is not None else []
+        room.check()
         expanded.append(orjson.dumps(shown))
     return expanded
 
@@ -221,30 +256,29 @@ def _stand_in(hop: Hop, answer: Texts, room: _Room) -> Callable[[Value], Any]:
         texts = answer.get(value)
         if texts:
             return room.fragment(texts[0])
-        room.take(_OUT_OF_SIGHT_BYTES + len(by))
+        room.taken += _OUT_OF_SIGHT_BYTES + len(by)
         return {by: value}
 
     return stand_in
 
 
 class _Room:
-    """The bytes that the answer may have."""
+    """The bytes that the answer may have. `taken`: those that it will have."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("taken",)
 
-    def __init__(self) -> None:
-        self._left = MOST_EXPANDED_BYTES
-
-    def take(self, size: int) -> None:
-        """Raises InvalidQuery when there is no room."""
-        self._left -= size
-        if self._left < 0:
-            raise too_large()
+    def __init__(self, taken: int) -> None:
+        self.taken = taken
 
     def fragment(self, text: bytes) -> orjson.Fragment:
         """Return a text as a part of the answer."""
-        self.take(len(text) + 1)
+        self.taken += len(text) + 1
         return orjson.Fragment(text)
+
+    def check(self) -> None:
+        """Raises InvalidQuery when there is no room. Call it before parts are put together."""
+        if self.taken > MOST_EXPANDED_BYTES:
+            raise too_large()
 
 
 def too_large() -> InvalidQuery:

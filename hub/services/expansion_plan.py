@@ -74,6 +74,13 @@ class Hop:
         return self.relation.path if self.is_reverse else (self.relation.by,)
 
     @property
+    def plain_field(self) -> str:
+        """The field that holds, as text, the value that is looked up; empty if it may be in an object."""
+        if self.is_reverse:
+            return self.relation.by
+        return self.relation.path[0] if len(self.relation.path) == 1 else ""
+
+    @property
     def each(self) -> int:
         """The most entities for one value."""
         return MOST_REFERRING if self.is_reverse else 1

@@ -19,6 +19,7 @@ from stores.sqlite.functions import parsed
 from stores.sqlite.narrowing import narrowing
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
+from stores.sqlite.value_texts import add_rows, is_readable
 
 
 def aggregate(
@@ -31,9 +32,20 @@ def aggregate(
         compiler = Compiler(table)
         condition = compiler.condition(where)
         rows = f"{table.table}{narrowing(connection, compiler, where, whole=True)} {condition}"
-        for entity, count in _counted(connection, compiler, aggregation, rows):
-            accumulator.add(entity, count)
+        if not _is_simple(compiler, aggregation) and is_readable(aggregation):
+            add_rows(connection, compiler, aggregation, accumulator, rows)
+        else:
+            for entity, count in _counted(connection, compiler, aggregation, rows):
+                accumulator.add(entity, count)
     return Aggregated(at(seq), accumulator.result())
+
+
+def _is_simple(compiler: Compiler, aggregation: Aggregation) -> bool:
+    """Return whether SQLite counts, or has all values in columns."""
+    paths, counted = aggregation.paths, aggregation.counted_path
+    if counted is not None and ordered_value(compiler, counted) is not None:
+        return True
+    return all(map(is_column, paths))
 
 
 def _counted(

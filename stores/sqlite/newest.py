@@ -15,7 +15,9 @@ from typing import Any
 import apsw
 import orjson
 
+from stores.errors import ReadTooLarge
 from stores.newest import Collected, Newest, Texts
+from stores.paths import Path
 from stores.protocol import UNBOUNDED
 from stores.query import CREATION, Equal, In, Query, Sort
 from stores.relation import Value, values_along
@@ -36,6 +38,8 @@ def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, 
     """Return the texts that `show` makes of the stored ones. Raises ReadTooLarge."""
     with snapshot(connection):
         current_seq(connection)
+        if is_unique(table, wanted.path):
+            return _by_key(connection, table, wanted, show)
         if _has_index(connection, table, wanted):
             return _by_value(connection, table, wanted, show)
         collected = Collected(wanted)
@@ -44,17 +48,49 @@ def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, 
         return collected.texts
 
 
+def is_unique(table: StoreTable, path: Path) -> bool:
+    """Return whether each value of the path leads to one entity at most, by an index."""
+    if path == ("_id",):
+        return True
+    name = ".".join(path)
+    indexed = table.paths.get(name)
+    if indexed is None or not indexed.unique or name in table.listed:
+        return False
+    return Compiler(table).plain_value(path) is not None
+
+
 def _has_index(connection: apsw.Connection, table: StoreTable, wanted: Newest) -> bool:
     """Return whether looking up each value is less work than a scan."""
-    name = ".".join(wanted.path)
-    if Compiler(table).plain_value(wanted.path) is None or name in table.listed:
+    if Compiler(table).plain_value(wanted.path) is None or ".".join(wanted.path) in table.listed:
         return False
-    indexed = table.paths.get(name)
-    if wanted.path == ("_id",) or (indexed is not None and indexed.unique):
-        return True
     condition = wanted.condition
     key = acl_key_of(condition)
     return key is None or not sees_little(connection, table, key, condition)
+
+
+def by_key_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
+    """Return the statement, and its values, for rows (value, document) of a path with unique values."""
+    compiler = Compiler(table)
+    where = compiler.condition(wanted.where)  # first: see `Compiler.kept_choice`
+    values = compiler.bind(orjson.dumps(wanted.values).decode())
+    sql = (
+        f"SELECT wanted, CAST(doc AS BLOB) FROM (SELECT value AS wanted FROM json_each({values}))"
+        f" CROSS JOIN {table.table} WHERE {compiler.plain_value(wanted.path)}=wanted AND {where}"
+    )
+    return sql, compiler.values
+
+
+def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+    sql, values = by_key_sql(table, wanted)
+    texts: Texts = {}
+    size = 0
+    for value, doc in connection.execute(sql, values):
+        text = show(doc)
+        size += len(text)
+        if size > wanted.most_bytes:
+            raise ReadTooLarge(wanted.most_bytes)
+        texts[value] = [text]
+    return texts
 
 
 def newest_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
