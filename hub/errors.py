@@ -279,6 +279,9 @@ def _errors(error: Exception) -> Errors:
         case stores.TooManySlowWrites():
             limit = f" ({named(error.limit_name)})" if error.limit_name else ""
             return {"body": [f"Too many changes that take long are waiting{limit}: try again. Nothing was changed."]}
+        case stores.ComputedTooLong():
+            text = f"Computing these changes takes longer than {error.seconds:g} seconds ({named(error.limit_name)})"
+            return {"body": [f"{text}: send fewer of them, or narrow the filter. Nothing was changed."]}
         case stores.DataChanging():
             text = f"The entities of {error.store} are being changed with its definition: until then only reads work."
             return {"store": [text]}

@@ -24,6 +24,7 @@ StoreError
 │   ├── ReadTimeout         a read takes longer than allowed
 │   │   └── TooManySlowReads    a read would wait too long for other slow reads
 │   ├── TooManySlowWrites   a write has waited too long for other writes; nothing was written
+│   ├── ComputedTooLong     computing changes has taken longer than allowed; nothing was written
 │   └── DataChanging        the entities of a store are being changed with its definition; only reads are answered
 ├── StorageFull             the disk or quota is exhausted; nothing was written
 ├── LeaseLost               another process works for this consumer of the feed now
@@ -220,6 +221,13 @@ class TooManySlowReads(ReadTimeout):
 class TooManySlowWrites(Unavailable):
     def __init__(self) -> None:
         super().__init__("too many writes take long at once")
+
+
+class ComputedTooLong(Unavailable):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"computing the changes takes longer than {seconds:g} seconds")
+        self.seconds = seconds
+        self.limit_name = "LONGEST_COMPUTING"
 
 
 class DataChanging(Unavailable):

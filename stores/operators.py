@@ -6,6 +6,7 @@ operations of a set share a path, or a path and its parent, so their order does 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,19 +144,25 @@ class _Editing:
     def add_to_set(self, it: Operation) -> None:
         parent, current = self._reach(it)
         found = list(self._elements(current))
-        known = set(map(_identity, found))
-        for value in _values(it):
-            identity = _identity(value)
-            if identity not in known:
-                known.add(identity)
-                found.append(value)
+        new = _values(it)
+        if len(new) <= _FEW:
+            for value in new:
+                if not _holds(found, value):
+                    found.append(value)
+        else:
+            known = set(map(_identity, found))
+            for value in new:
+                identity = _identity(value)
+                if identity not in known:
+                    known.add(identity)
+                    found.append(value)
         parent[it.path[-1]] = found
 
     def pull(self, it: Operation) -> None:
         parent = self._parent(it.path, make=False)
         current = None if parent is None else parent.get(it.path[-1])
         if parent is not None and current is not None:
-            parent[it.path[-1]] = [value for value in self._elements(current) if not same(value, it.value)]
+            parent[it.path[-1]] = _without(self._elements(current), it.value)
 
     def _reach(self, it: Operation) -> tuple[dict[str, Any], Json]:
         """Return the object that holds the path's last segment, made if it is missing, and the value there."""
@@ -209,6 +216,10 @@ def _values(it: Operation) -> list[Any]:
     return it.value
 
 
+_MAY_HAVE_FLOATS: Final = re.compile(rb"\d[.e]")
+"""Matches the JSON text of each float, and others."""
+
+
 def kind_of(value: Json) -> str:
     """Return the kind of a value, for error texts."""
     if isinstance(value, bool):
@@ -220,6 +231,21 @@ def kind_of(value: Json) -> str:
     return "null" if value is None else "an object" if isinstance(value, dict) else "a list"
 
 
+_FEW: Final = 8
+"""Values that are compared with each element of a list: up to so many, that is faster than the identities of all
+elements, which take 2 µs for each object."""
+
+
+def _holds(found: list[Any], value: Json) -> bool:
+    """Return whether a list has the value."""
+    # Values that are the same are equal to Python, which compares them a hundred times as fast.
+    return value in found and any(same(each, value) for each in found)
+
+
+def _without(found: list[Any], value: Json) -> list[Any]:
+    return [each for each in found if each != value or not same(each, value)]
+
+
 def _identity(value: Json) -> str | float | bytes:
     """Return a value that two JSON values share if they are `same`. Unlike those of tuples, hashes of texts cannot be
     made to collide, and those of numbers of 64 bits hardly."""
@@ -227,7 +253,8 @@ def _identity(value: Json) -> str | float | bytes:
         return value
     if isinstance(value, float):
         return _number(value)
-    return orjson.dumps(_comparable(value), option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(_comparable(value), option=orjson.OPT_SORT_KEYS) if _MAY_HAVE_FLOATS.search(text) else text
 
 
 def _number(value: float) -> float:

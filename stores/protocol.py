@@ -269,9 +269,9 @@ class Engine(Protocol):
     ) -> Listing:
         """Return a page. `before_long` is called before a long list takes anything that lasts, and may refuse it."""
 
-    async def entities(self, store: str, query: Query) -> list[Entity]:
+    async def entities(self, store: str, query: Query, most_bytes: int | None = None) -> list[Entity]:
         """Return the result of `find` as Python values without a projection, for callers inside the hub. The query's
-        limit bounds it."""
+        limit bounds it. With `most_bytes`, the entity with which their JSON text has so many bytes is the last one."""
 
     async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
         """Return the newest entities for each of several values. Where the path is indexed, it takes time in proportion

@@ -4,7 +4,7 @@ nothing is deleted by a caller that does not know yet what refers to it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import orjson
 
@@ -60,7 +60,12 @@ class SupersededDefinitions:
 
 def _targets(done: Written) -> set[str]:
     """Return the stores to which the definition in an outcome refers."""
-    waiting = [orjson.loads(done.entity).get("fields")]
+    return _stores_in(orjson.loads(done.entity).get("fields"))
+
+
+def _stores_in(fields: Any) -> set[str]:
+    """Return the stores to which the fields of a definition refer."""
+    waiting = [fields]
     found: set[str] = set()
     while waiting:
         fields = waiting.pop()
@@ -81,3 +86,12 @@ def each_of(definition: Definitions) -> Sequence[StoreDefinition]:
 def changed_definitions(writes: Sequence[Write]) -> list[str]:
     """Return the ids of the definitions that the writes change or remove, in the same order for all commits."""
     return sorted({w.id for w in writes if isinstance(w, Update | Delete) and w.store == DEFINITIONS})
+
+
+def targets_of(writes: Sequence[Write]) -> list[str]:
+    """Return the stores to which definitions refer whose fields the writes set, in the same order for all commits."""
+    found: set[str] = set()
+    for write in writes:
+        if isinstance(write, Insert | Update) and write.store == DEFINITIONS:
+            found |= _stores_in((write.entity if isinstance(write, Insert) else write.changes).get("fields"))
+    return sorted(found)

@@ -123,13 +123,12 @@ class BatchService:
 
     async def _commit(self, batch: _Batch, principal: Principal, key: IdempotencyKey | None) -> Written:
         """Carry out the batch, on the event loop if it turns out to be light."""
+        relied_on = self._entities.references.relied_on(batch.definitions, batch.deletes_from)
         if batch.may_be_light:
             with suppress(TooMuchForLoop):
-                [written] = await self._engine.commit(
-                    [batch.procedure(bulk=False)], principal.user_id, key, batch.definitions
-                )
+                [written] = await self._engine.commit([batch.procedure(bulk=False)], principal.user_id, key, relied_on)
                 return written
-        [written] = await self._engine.commit([batch.procedure(bulk=True)], principal.user_id, key, batch.definitions)
+        [written] = await self._engine.commit([batch.procedure(bulk=True)], principal.user_id, key, relied_on)
         return written
 
 
@@ -168,6 +167,10 @@ class _Batch:
     @property
     def definitions(self) -> list[StoreDefinition]:
         return [*{view.store: view.definition for view in self._views}.values()]
+
+    @property
+    def deletes_from(self) -> set[str]:
+        return {request.store for request in self._requests if request.method == "DELETE"}
 
     @property
     def may_be_light(self) -> bool:

@@ -8,6 +8,7 @@ the store, so that the rest is what it was when it was checked; an interrupted c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from hub.services.credentials import refuse
 from hub.services.stamping import serials_of, stamp_change
@@ -24,6 +25,9 @@ from stores.query import In, Query
 from stores.records import SYSTEM_FIELDS, Entity
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
+
+STEP_BYTES: Final = 1_048_576
+"""Bytes of entities after which a step ends: they are in memory together, and other writes wait for their change."""
 
 
 def check_writable(definition: StoreDefinition, *, mends: bool = False) -> None:
@@ -47,8 +51,8 @@ async def beginning(engine: Engine, store: str, change: DataChange) -> Entity:
 
 
 async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> Prepared:
-    """Prepare the change of the next entities, at most `size` of them. Raises InvalidEntity when nothing is left, and
-    DataStandsAgainst if another program has written what cannot be changed."""
+    """Prepare the change of the next entities, at most `size` of them, and about `STEP_BYTES`. Raises InvalidEntity
+    when nothing is left, and DataStandsAgainst if another program has written what cannot be changed."""
     pending = before.get(PENDING)
     if pending is None:
         raise refuse(f"{MEMBER}.{CONTINUE}", "There is no change of data to continue.")
@@ -57,7 +61,7 @@ async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> 
     definition = parse_definition(before)
     change = DataChange(DataOperations.from_json(pending), definition)
     after = None if pending["after"] is None else tuple(pending["after"])
-    entities = await engine.entities(definition.name, Query(change.concerned, limit=size, after=after))
+    entities = await engine.entities(definition.name, Query(change.concerned, limit=size, after=after), STEP_BYTES)
     if not entities:
         # Another process of the hub may have written by the former definition until it heard of the new one.
         left = await engine.count(definition.name, change.concerned, change.alters)
@@ -65,8 +69,12 @@ async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> 
     await in_thread(_check, change, entities)
     last = entities[-1]
     moved = {**pending, "after": [last["time"], last["_id"]], "done": pending["done"] + len(entities)}
-    step = _Step(change, definition, entities)
-    return Prepared(stamp_change({PENDING: moved}), [Procedure(definition.name, step.steps, bulk=True)])
+    return Prepared(stamp_change({PENDING: moved}), [changing(change, definition, entities)])
+
+
+def changing(change: DataChange, definition: StoreDefinition, entities: Sequence[Entity]) -> Procedure:
+    """Return the procedure that changes these entities."""
+    return Procedure(definition.name, _Step(change, definition, entities).steps, bulk=True)
 
 
 def _check(change: DataChange, entities: Sequence[Entity]) -> None:

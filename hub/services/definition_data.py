@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import serials_of, stamp_change
-from hub.services.standing_changes import too_large, too_many
+from hub.services.standing_changes import too_large, too_long, too_many
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
-from stores.errors import DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
+from stores.errors import ComputedTooLong, DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
 from stores.fields.references import LARGEST_START
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
@@ -81,6 +81,8 @@ class DataProcedure:
             if error.limit_name != "MOST_BULK_BYTES":
                 raise
             raise too_large(self.definition, self.operations) from error
+        except ComputedTooLong as error:
+            raise too_long(self.definition, self.operations, error.seconds) from error
 
     def _steps(self) -> Steps:
         numbers: dict[str, Mapping[str, int]] = {}

@@ -21,7 +21,7 @@ from hub.services.group_paths import GroupPathKeeper
 from hub.services.id_lists import distinct_ids
 from hub.services.operators import computing, computing_all
 from hub.services.preparing import prepare
-from hub.services.reference_keeper import ReferenceKeeper
+from hub.services.reference_keeper import ReferenceKeeper, deletes_from
 from hub.services.registry import StoreRegistry
 from hub.services.retrying import against_current_definition, retry_stale
 from hub.services.sharing import share_entity
@@ -322,7 +322,8 @@ class EntityService:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
         guarded = await self.references.guarded(principal, writes, indexed=indexed)
         try:
-            written = await self._engine.commit(guarded.writes, principal.user_id, key, definition)
+            relied_on = definition and self.references.relied_on([definition], deletes_from(writes))
+            written = await self._engine.commit(guarded.writes, principal.user_id, key, relied_on)
         except (DuplicateValue, RefusedEntity) as error:
             error.index -= len(guarded.before)  # the position among the writes, not in the commit
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -29,6 +29,7 @@ from stores.reference_checks import (
     check_upserts,
 )
 from stores.relation import Relation
+from stores.schema import StoreDefinition
 from stores.threads import in_thread
 
 COLLECTED_AT_ONCE: Final = 5_000
@@ -91,6 +92,18 @@ class ReferenceKeeper:
         for relation in relations:
             check_writable(self._registry.get(relation.store))
         return relations
+
+    def relied_on(self, definitions: Sequence[StoreDefinition], deletes_from: Iterable[str]) -> list[StoreDefinition]:
+        """Return the definitions on which a commit relies: those of its stores, and of stores whose entities may go
+        with what it deletes, because others may refer to what goes."""
+        found = {each.name: each for each in definitions}
+        waiting = [*deletes_from]
+        while waiting:
+            for relation in self._registry.referring(waiting.pop()):
+                if relation.on_delete == "cascade" and relation.store not in found:
+                    found[relation.store] = self._registry.get(relation.store)
+                    waiting.append(relation.store)
+        return [*found.values()]
 
     async def guarded(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Guarded:
         """Return what `guard` does, from a thread if the writes hold so many values that it may take long."""
@@ -195,3 +208,8 @@ def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool) -> list[Proce
 
 def _the_one(write: Update | Delete) -> Filter:
     return And((write.where, Equal(("_id",), write.id)))
+
+
+def deletes_from(writes: Sequence[Write]) -> list[str]:
+    """Return the stores from which writes delete."""
+    return [write.store for write in writes if isinstance(write, Delete | DeleteMany)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from hub.services.tally import Tally
@@ -16,6 +17,7 @@ from stores.protocol import MOST_BULK_BYTES, Engine
 from stores.query import Not
 from stores.records import Entity
 from stores.schema import StoreDefinition
+from stores.seen_values import SeenValues
 
 _TEXTS: Final[Mapping[Obstacle, str]] = {
     Obstacle.UNCONVERTIBLE: "a value of it that cannot be converted.",
@@ -53,8 +55,8 @@ class Examination:
             and not numbered.intersection(index.paths)
             and not changed.isdisjoint(path[0] for _, path in index.places())
         ]
-        self._holders: dict[tuple[tuple[str, ...], Any], str] = {}
-        self._sharing: dict[tuple[str, ...], dict[str, None]] = {}
+        self._seen = SeenValues()
+        self._sharing: dict[tuple[str, ...], Tally] = {}
 
     async def run(self, engine: Engine) -> dict[str, str]:
         """Return for each field how many entities stand against the change, and which one is the first. Raises
@@ -62,12 +64,13 @@ class Examination:
         count = await engine.count(self._definition.name, self._change.concerned)
         if count > self._most:
             raise too_many(self._definition, self._change.operations, self._most)
-        await engine.count(self._definition.name, self._change.concerned, self._examine)
-        if self._unique or self._compounds:
-            await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
+        with closing(self._seen):
+            await engine.count(self._definition.name, self._change.concerned, self._examine)
+            if self._unique or self._compounds:
+                await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
         shared = {
-            path: Tally(len(ids), min(ids)).saying("would share", f"{_what(paths)} with another.")
-            for paths, ids in self._sharing.items()
+            path: tally.saying("would share", f"{_what(paths)} with another.")
+            for paths, tally in self._sharing.items()
             for path in paths
         }
         return shared | {name: tally.having(text_of_obstacle(kind)) for (name, kind), tally in self._obstacles.items()}
@@ -88,18 +91,17 @@ class Examination:
         """Note the unique values of an entity, as it will be."""
         for path in self._unique:
             if is_single(entity, path) and (value := value_at(entity, path)) is not None:
-                self._note((path,), value, entity["_id"])
+                self._note((path,), [value], entity["_id"])
         for paths, applies in self._compounds:
-            values = tuple(value_at(entity, path) for path in paths)
+            values = [value_at(entity, path) for path in paths]
             if all(isinstance(v, str | int | float) and not isinstance(v, bool) for v in values) and applies(entity):
                 self._note(paths, values, entity["_id"])
         return True
 
-    def _note(self, paths: tuple[str, ...], value: Any, id: str) -> None:
-        """Note a value that must be unique, and who has had it before."""
-        holder = self._holders.setdefault((paths, value), id)
-        if holder != id:
-            self._sharing.setdefault(paths, {}).update({holder: None, id: None})
+    def _note(self, paths: tuple[str, ...], values: Sequence[Any], id: str) -> None:
+        """Note values that must be unique."""
+        for sharing in self._seen.note(paths, values, id):
+            self._sharing.setdefault(paths, Tally()).add({"_id": sharing})
 
 
 def _what(paths: tuple[str, ...]) -> str:
@@ -125,6 +127,12 @@ def too_large(definition: StoreDefinition, operations: DataOperations) -> DataSt
     """Return the refusal of a change of entities that are too large together, with the commands that make it."""
     text = f"Entities of more than {MOST_BULK_BYTES >> 20} MiB would change (MOST_BULK_BYTES)."
     return _with_commands(text, definition, operations).at("MOST_BULK_BYTES")
+
+
+def too_long(definition: StoreDefinition, operations: DataOperations, seconds: float) -> DataStandsAgainst:
+    """Return the refusal of a change that takes too long for one commit, with the commands that make it."""
+    text = f"Changing the entities takes longer than {seconds:g} seconds (LONGEST_COMPUTING)."
+    return _with_commands(text, definition, operations).at("LONGEST_COMPUTING")
 
 
 def _with_commands(text: str, definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:

@@ -191,7 +191,7 @@ class Committer:
             return await self._commit(writes, attempt)
         async with AsyncExitStack() as held:
             for each in each_of(definition):
-                await held.enter_async_context(self._gate.relying_on(each))
+                await held.enter_async_context(self._gate.relying_on(each, writes))
             return await self._commit(writes, attempt)
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:
@@ -223,7 +223,7 @@ class Committer:
             async with lock:
                 write = partial(self._write, writes, by, definition)
                 work = partial(write_once, self._connection, key, write)
-                return await self._in_transaction(writes, self._turn(writes, by), work)
+                return await self._in_transaction(writes, self._turn(writes, by), work, definition)
         only = writes[0] if len(writes) == 1 else None
         if isinstance(only, Insert):
             [entity] = await numbered(self._connection, [only.entity], only.serials)
@@ -233,11 +233,12 @@ class Committer:
             return [Written(text, revision(entity))]
         if isinstance(only, Update | Upsert) and not changed_definitions(writes):
             async with self._turns:
-                return [await Writer(self._connection, by, self._most_bytes).write(only)]
+                with self._gate.attempt(definition, writes):
+                    return [await Writer(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
         work = partial(self._write, writes, by, definition)
-        return await self._in_transaction(writes, self._turn(writes, by), work)
+        return await self._in_transaction(writes, self._turn(writes, by), work, definition)
 
     async def _drop_false_revisions(self, stores: Collection[str]) -> None:
         """Remove `_rev` from documents in which another program stored a value that cannot be incremented. Their
@@ -308,8 +309,9 @@ class Committer:
         writes: Sequence[Write],
         turn: AbstractAsyncContextManager[None],
         work: Callable[[Session, Room], Awaitable[list[Written]]],
+        definition: Definitions = None,
     ) -> list[Written]:
-        """Run `work`, which does `writes`, in a transaction, commit it and return its result.
+        """Run `work`, which does `writes` that rely on `definition`, in a transaction, commit it and return its result.
 
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
@@ -327,17 +329,20 @@ class Committer:
             while True:
                 if any(isinstance(write, Procedure) for write in writes):
                     give_up += await self._in_line(writes, room, held, collisions)
+                if not self._gate.is_free_for(writes):
+                    room.leave()  # those for whom the gate waits may need it
                 if large:
                     await room.take()  # before the transaction, which holds guards and leases that others need
                 try:
-                    async with self._gate.changing(writes) as note:
-                        async with await session.start_transaction(
-                            ReadConcern("snapshot"), WriteConcern("majority", j=True)
-                        ):
-                            with of_transaction():
-                                result = await work(session, room)
-                            await _end(session, give_up)
-                        note(result)
+                    with self._gate.attempt(definition, writes):
+                        async with self._gate.changing(writes) as note:
+                            async with await session.start_transaction(
+                                ReadConcern("snapshot"), WriteConcern("majority", j=True)
+                            ):
+                                with of_transaction():
+                                    result = await work(session, room)
+                                await _end(session, give_up)
+                            note(result)
                     return result
                 except PyMongoError as error:
                     if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:

@@ -21,7 +21,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from stores import records
 from stores.bounds import Limit
 from stores.computing import effective
-from stores.errors import ReadTimeout, StaleRevision, TooManyMatches, Unavailable
+from stores.errors import ComputedTooLong, StaleRevision, TooManyMatches, Unavailable
 from stores.mongo.altering import at_revisions
 from stores.mongo.bounding import SIZE, check_size
 from stores.mongo.codec import BY, Document, entity_text, revision
@@ -181,8 +181,8 @@ class BulkChange:
         self._sent = 0
 
     async def run(self) -> int:
-        """Return the number of entities that are altered. Raises TooManyMatches, ReadTimeout, EntityTooLarge, and the
-        InvalidEntity of the change."""
+        """Return the number of entities that are altered. Raises TooManyMatches, ReadTimeout, ComputedTooLong,
+        EntityTooLarge, and the InvalidEntity of the change."""
         # The ids first: entities that the change moves in an index would be met again.
         ids = await self._matches()
         ends = clock.monotonic() + LONGEST_COMPUTING
@@ -193,7 +193,7 @@ class BulkChange:
                 count += 1
                 await self._add(made)
             if clock.monotonic() > ends:
-                raise ReadTimeout("computing a bulk change took longer than it may").at("LONGEST_COMPUTING")
+                raise ComputedTooLong(LONGEST_COMPUTING)
             if turn.is_over:
                 await turn.pass_on()
         await self._send()

@@ -1,23 +1,25 @@
 """Orders commits of values that were checked against a definition with changes of that definition.
 
 MongoDB changes one entity without a transaction, so the server cannot check the definition with it. Within this process
-a change of a definition waits for the commits in progress that rely on it, and later ones wait for the change.
+a change of a definition waits for the commits in progress that rely on it, and later ones wait for the change. So do
+attempts of commits in a store to which the changed definition refers: a deletion must know what refers to its entities.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Final
 
 from stores.bounds import Limit
-from stores.errors import Unavailable
-from stores.protocol import Write, Written
+from stores.errors import DefinitionChanged, Unavailable
+from stores.mongo.room import longest_wait
+from stores.protocol import Definitions, Insert, Write, Written
 from stores.schema import StoreDefinition
-from stores.superseded import SupersededDefinitions, changed_definitions
+from stores.superseded import SupersededDefinitions, changed_definitions, each_of, targets_of
 
 LONGEST_STOP: Final[Annotated[float, Limit("change of a definition on MongoDB", "seconds without writes", "503")]] = 5.0
 """Seconds that a change of a definition waits for commits in progress: later writes to the store wait with it."""
@@ -26,58 +28,59 @@ Note = Callable[[Sequence[Written]], None]
 
 
 class _Change:
-    """A change of a definition: `free` is set when no commit in progress relies on it, `ended` after the change."""
+    """A change of a key: `free` is set when no commit in progress relies on it, `ended` after the change."""
 
     def __init__(self) -> None:
         self.free = asyncio.Event()
         self.ended = asyncio.Event()
 
 
-class DefinitionGate:
-    """One per database. Definitions are known by their ids."""
+class _Keys:
+    """Keys on which commits rely, and which others change one at a time."""
 
     def __init__(self) -> None:
-        self._superseded = SupersededDefinitions()
-        self._relying: Counter[str] = Counter()
-        self._changes: dict[str, _Change] = {}
+        self.relying: Counter[str] = Counter()
+        self.changes: dict[str, _Change] = {}
 
-    @asynccontextmanager
-    async def relying_on(self, definition: StoreDefinition) -> AsyncIterator[None]:
-        """Context for a commit of values that were checked against `definition`. Raises DefinitionChanged."""
-        id = definition.id
-        while (change := self._changes.get(id)) is not None:
-            await change.ended.wait()
-        self._superseded.check(definition)
-        self._relying[id] += 1
+    def are_free(self, keys: Iterable[str]) -> bool:
+        """Return whether nobody changes the keys or relies on them."""
+        return not any(key in self.changes or key in self.relying for key in keys)
+
+    def are_changed(self, keys: Iterable[str]) -> bool:
+        """Return whether one of the keys is changed now."""
+        return any(key in self.changes for key in keys)
+
+    async def passed(self, keys: Sequence[str]) -> None:
+        """Wait while one of the keys is changed. Raises TooManySlowWrites."""
+        if not self.are_changed(keys):
+            return
+        async with longest_wait():
+            while change := next((self.changes[key] for key in keys if key in self.changes), None):
+                await change.ended.wait()
+
+    @contextmanager
+    def relied_on(self, keys: Sequence[str]) -> Iterator[None]:
+        self.relying.update(keys)
         try:
             yield
         finally:
-            self._relying[id] -= 1
-            if not self._relying[id]:
-                del self._relying[id]
-                if (change := self._changes.get(id)) is not None:
-                    change.free.set()
+            self.relying.subtract(keys)
+            for key in keys:
+                if not self.relying[key]:
+                    del self.relying[key]
+                    if (change := self.changes.get(key)) is not None:
+                        change.free.set()
 
     @asynccontextmanager
-    async def changing(self, writes: Sequence[Write]) -> AsyncIterator[Note]:
-        """Context for a commit that may change definitions. It yields the function to call with the outcome. Raises
-        Unavailable when commits that rely on a definition do not end in time."""
-        async with AsyncExitStack() as held:
-            for id in changed_definitions(writes):
-                await held.enter_async_context(self._change(id))
-            yield partial(self._superseded.note, writes)
-
-    @asynccontextmanager
-    async def _change(self, id: str) -> AsyncIterator[None]:
-        while (other := self._changes.get(id)) is not None:
-            await other.ended.wait()
-        self._changes[id] = change = _Change()
+    async def change(self, key: str) -> AsyncIterator[None]:
+        await self.passed((key,))
+        self.changes[key] = change = _Change()
         try:
-            if id in self._relying:
+            if key in self.relying:
                 await self._wait_until_free(change)
             yield
         finally:
-            del self._changes[id]
+            del self.changes[key]
             change.ended.set()
 
     @staticmethod
@@ -88,3 +91,57 @@ class DefinitionGate:
         except TimeoutError:
             text = "writes that were checked against the present definition have not ended"
             raise Unavailable(text).at("LONGEST_STOP") from None
+
+
+class DefinitionGate:
+    """One per database. Definitions are known by their ids, and the stores to which they refer by their names."""
+
+    def __init__(self) -> None:
+        self._superseded = SupersededDefinitions()
+        self._definitions = _Keys()
+        self._targets = _Keys()
+
+    @asynccontextmanager
+    async def relying_on(self, definition: StoreDefinition, writes: Sequence[Write] = ()) -> AsyncIterator[None]:
+        """Context for a commit of values that were checked against `definition`. Raises DefinitionChanged, and
+        TooManySlowWrites."""
+        keys, stores = (definition.id,), _referable((definition,), writes)
+        while self._definitions.are_changed(keys) or self._targets.are_changed(stores):
+            await self._definitions.passed(keys)
+            await self._targets.passed(stores)
+        self._superseded.check(definition)
+        with self._definitions.relied_on(keys):
+            yield
+
+    @contextmanager
+    def attempt(self, definition: Definitions, writes: Sequence[Write]) -> Iterator[None]:
+        """Context for one attempt of a commit that relies on a definition: meanwhile no other definition comes to refer
+        to its store. The commit may have waited since it passed `relying_on`. Raises DefinitionChanged."""
+        self._superseded.check(definition)
+        stores = _referable(each_of(definition), writes)
+        for store in stores:
+            if self._targets.are_changed((store,)):
+                raise DefinitionChanged(store)  # it waits in `relying_on` again, where it holds no turn
+        with self._targets.relied_on(stores):
+            yield
+
+    def is_free_for(self, writes: Sequence[Write]) -> bool:
+        """Return whether `changing` would not wait."""
+        return self._definitions.are_free(changed_definitions(writes)) and self._targets.are_free(targets_of(writes))
+
+    @asynccontextmanager
+    async def changing(self, writes: Sequence[Write]) -> AsyncIterator[Note]:
+        """Context for a commit that may change definitions. It yields the function to call with the outcome. Raises
+        Unavailable when commits that rely on a definition do not end in time, and TooManySlowWrites."""
+        async with AsyncExitStack() as held:
+            for store in targets_of(writes):  # first, because other changes may hold them for long
+                await held.enter_async_context(self._targets.change(store))
+            for id in changed_definitions(writes):
+                await held.enter_async_context(self._definitions.change(id))
+            yield partial(self._superseded.note, writes)
+
+
+def _referable(definitions: Sequence[StoreDefinition], writes: Sequence[Write]) -> list[str]:
+    """Return the stores of the definitions. If the writes only insert entities, there are none: nothing refers to
+    these yet."""
+    return [] if writes and all(isinstance(write, Insert) for write in writes) else [each.name for each in definitions]

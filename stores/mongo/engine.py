@@ -158,8 +158,8 @@ class MongoEngine:
     ) -> Listing:
         return await self._reader.find(store, query, projection, before_long)
 
-    async def entities(self, store: str, query: Query) -> list[Entity]:
-        return await self._reader.entities(store, query)
+    async def entities(self, store: str, query: Query, most_bytes: int | None = None) -> list[Entity]:
+        return await self._reader.entities(store, query, most_bytes)
 
     async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
         return await self._newest.read(store, wanted, projection)

@@ -23,7 +23,7 @@ from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, n
 from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
-from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded
+from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded, first_bytes
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS, milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
@@ -261,18 +261,22 @@ class Reader:
 
         return await self._connection.reads.run_piece(read)
 
-    async def entities(self, store: str, query: Query) -> list[Entity]:
+    async def entities(self, store: str, query: Query, most_bytes: int | None) -> list[Entity]:
         if query.limit == 0:
             return []
         selection = self._selection(store, query, WHOLE)
         with store_errors():
             head, at, is_all = await self._head(selection, query.offset, query.limit)
         if is_all:
-            return await self._entities(head)
+            return first_bytes(await self._entities(head), most_bytes)[0]
         found: list[Entity] = []
         async with aclosing(self._batches(selection, query, head, at)) as batches:
             async for rows in batches:
-                found += await self._entities(rows)
+                these, left = first_bytes(await self._entities(rows), most_bytes)
+                found += these
+                if left == 0:
+                    break
+                most_bytes = left
         return found
 
     async def _entities(self, rows: Sequence[Row]) -> list[Entity]:

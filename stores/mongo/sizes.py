@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import bson
+import orjson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from stores.mongo.codec import CODEC, Document
+from stores.records import Entity
 
 LARGE: Final = 1_048_576
 """Bytes of documents up to which they are decoded in one call."""
@@ -150,3 +152,14 @@ def decoded(row: Mapping[str, Any]) -> Document:
     if isinstance(row, RawBSONDocument):
         return bson.decode(row.raw, CODEC)
     return row  # type: ignore[return-value]
+
+
+def first_bytes(entities: list[Entity], most: int | None) -> tuple[list[Entity], int | None]:
+    """Return the first entities, up to the one with which their JSON text has `most` bytes, and how many are left."""
+    if most is None:
+        return entities, None
+    for count, entity in enumerate(entities, 1):
+        most -= len(orjson.dumps(entity))
+        if most <= 0:
+            return entities[:count], 0
+    return entities, most

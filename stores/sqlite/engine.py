@@ -225,9 +225,9 @@ class SQLiteEngine:
         assert isinstance(head, tuple)
         return Listing(self.feed.at(head[0]), head[1], cast(AsyncIterator[bytes], pieces))
 
-    async def entities(self, store: str, query: Query) -> list[Entity]:
+    async def entities(self, store: str, query: Query, most_bytes: int | None = None) -> list[Entity]:
         table = self._table(store)
-        return await self._readers.run(lambda connection: lists.read_entities(connection, table, query))
+        return await self._readers.run(lambda connection: lists.read_entities(connection, table, query, most_bytes))
 
     async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
         table, show = self._table(store), lists.shower(projection)

@@ -30,6 +30,7 @@ from stores.protocol import (
 from stores.query import And, Equal, Filter
 from stores.records import SYSTEM_FIELDS, Entity, Operation, alters, concerns_system_fields
 from stores.sqlite.compile import Compiler
+from stores.sqlite.computing_time import ComputingTime
 from stores.sqlite.connection import time_limit, translate
 from stores.sqlite.feed import SQLiteFeed
 from stores.sqlite.heavy import COMPUTED_BYTES, TooLongForLoop, short_search
@@ -84,6 +85,7 @@ class EntityWriter:
         self.changed = 0
         self.bulk_bytes = BulkBytes()
         self.found_bytes = BulkBytes()
+        self.computing_time = ComputingTime()
 
     def table(self, store: str) -> StoreTable:
         table = self.tables.get(store)
@@ -171,6 +173,8 @@ class EntityWriter:
         row, rev, before = stored
         if write.compute is not None:
             self.check_computable(write.compute, before)
+            self.computing_time.start()
+        self.computing_time.change()
         entity: Entity = orjson.loads(before)
         changes, removed = effective(write.changes, write.compute, entity)
         replace = isinstance(write, Update) and write.replace

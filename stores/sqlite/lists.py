@@ -162,11 +162,20 @@ def shower(projection: Projection) -> Show:
     return show
 
 
-def read_entities(connection: apsw.Connection, table: StoreTable, query: Query) -> list[Entity]:
+def read_entities(connection: apsw.Connection, table: StoreTable, query: Query, most_bytes: int | None) -> list[Entity]:
+    """See `stores.protocol.Engine.entities`."""
     with snapshot(connection):
         current_seq(connection)
         sql, values = page_sql(connection, table, query, query.limit)
-        return [parsed(doc) for (doc,) in connection.execute(sql, values)]
+        if most_bytes is None:
+            return [parsed(doc) for (doc,) in connection.execute(sql, values)]
+        found, size = [], 0
+        for (doc,) in connection.execute(sql, values):
+            found.append(parsed(doc))
+            size += len(doc)
+            if size >= most_bytes:
+                break
+        return found
 
 
 def summarize(

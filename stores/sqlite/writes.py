@@ -143,6 +143,8 @@ class WriteExecutor(BulkWriter):
     def proceed(self, procedure: Procedure, index: int) -> Written:
         """Carry out the steps of a procedure."""
         steps, met = procedure.steps(), UpsertBytes()
+        self.computing_time.start()
+        self.computing_time.allow(sent=procedure.size)
         outcome: StepOutcome = None
         done = 0
         while True:
@@ -154,6 +156,7 @@ class WriteExecutor(BulkWriter):
             if done > HEAVY and self.longest < math.inf:
                 raise TooLongForLoop
             try:
+                self.computing_time.check()
                 outcome = self.step(step, index, met)
             except StoreError as error:
                 if not isinstance(error, TooLongForLoop):
@@ -194,6 +197,7 @@ class WriteExecutor(BulkWriter):
                 else:
                     named = zip(step.only, row[1:], strict=True)
                     found.append({"_id": row[0], **{n: orjson.loads(text) for n, text in named if text is not None}})
+        self.computing_time.allow(found=len(found))
         return found
 
     def recheck(self, write: Recheck) -> Written:

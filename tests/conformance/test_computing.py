@@ -11,12 +11,12 @@ import pytest
 
 from stores.computing import Computed, OperatorChange, prepared
 from stores.errors import (
+    ComputedTooLong,
     DuplicateValue,
     EntityTooLarge,
     InvalidEntity,
     InvalidQuery,
     NotFound,
-    ReadTimeout,
     StaleRevision,
     TooManyMatches,
     Violation,
@@ -24,7 +24,18 @@ from stores.errors import (
 from stores.limits import EntityLimits
 from stores.options import EngineOptions
 from stores.parse_operators import parse_change
-from stores.protocol import Delete, Engine, IdempotencyKey, Insert, Update, UpdateMany, Upsert
+from stores.protocol import (
+    Delete,
+    Engine,
+    IdempotencyKey,
+    Insert,
+    Procedure,
+    Steps,
+    Update,
+    UpdateMany,
+    Upsert,
+    do,
+)
 from stores.query import EVERYTHING, And, Compare, Equal, Query
 from stores.records import Entity, now_ms
 from stores.schema import Field, StoreDefinition
@@ -336,14 +347,46 @@ async def test_an_entity_that_is_deleted_meanwhile_is_not_found(engine: Engine) 
     assert await find(engine) == []
 
 
-@pytest.mark.engine("mongodb")
-async def test_a_bulk_change_that_takes_too_long_changes_nothing(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends before the server ends its transaction."""
-    await insert(engine, *numbered(500))
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be computed."""
     monkeypatch.setattr("stores.mongo.computing.LONGEST_COMPUTING", 0)
-    with pytest.raises(ReadTimeout) as error:
+    for name in ("LONGEST_COMPUTING", "SECONDS_PER_CHANGE", "SECONDS_PER_MATCH", "SECONDS_PER_BYTE"):
+        monkeypatch.setattr(f"stores.sqlite.computing_time.{name}", 0)
+
+
+async def test_a_bulk_change_that_takes_too_long_changes_nothing(engine: Engine, no_time: None) -> None:
+    """On MongoDB it ends before the server ends its transaction; on SQLite other writes wait for it."""
+    await insert(engine, *numbered(500))
+    with pytest.raises(ComputedTooLong) as error:
         await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 500, compute=change(inc={"n": 1}))], USER)
     assert error.value.limit_name == "LONGEST_COMPUTING"
     assert [e["_rev"] for e in await find(engine, Query(limit=500))] == [1] * 500
+
+
+@pytest.mark.engine("sqlite")
+async def test_every_commit_that_computes_is_bounded_in_time(engine: Engine, no_time: None) -> None:
+    """Other writes wait for the one writer."""
+    made = await insert_one(engine, n=0)
+    plain = Update(STORE, made["_id"], {"n": 5})
+    computed = Update(STORE, made["_id"], {}, compute=change(inc={"n": 1}))
+
+    def steps() -> Steps:
+        return (yield from do(plain))
+
+    for writes in ([computed], [plain, computed], [Procedure(STORE, steps)], [Procedure(STORE, steps, bulk=True)]):
+        with pytest.raises(ComputedTooLong):
+            await engine.commit(writes, USER)
+    assert (await get(engine, made["_id"]) or {})["n"] == 0
+    await engine.commit([UpdateMany(STORE, EVERYTHING, {"n": 1}, 10), plain], USER)
+    assert (await get(engine, made["_id"]) or {})["n"] == 5
+
+
+@pytest.mark.engine("sqlite")
+async def test_what_each_entity_takes_anyway_is_not_counted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of many entities takes long, though nothing of it does."""
+    monkeypatch.setattr("stores.sqlite.computing_time.LONGEST_COMPUTING", 0)
+    monkeypatch.setattr("stores.sqlite.computing_time.SECONDS_PER_CHANGE", 1)
+    await insert(engine, *numbered(5))
+    await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 5, compute=change(inc={"n": 1}))], USER)
+    assert [e["_rev"] for e in await find(engine)] == [2] * 5

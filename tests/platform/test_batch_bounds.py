@@ -9,11 +9,12 @@ import orjson
 import pytest
 
 from hub.dialects.platform.batch import _requests
-from hub.errors import BadRequest, RequestFailed
+from hub.errors import BadRequest, RequestFailed, describe
 from hub.services import batch, batch_answers, operators
 from hub.services.batch_answers import Answers, Reference
 from hub.services.preparing import LoopShare
 from stores.computing import OperatorChange
+from stores.errors import ComputedTooLong
 from stores.parse_operators import parse_change
 from stores.records import Entity
 from tests.support.racing import Racing
@@ -170,3 +171,26 @@ def test_unusual_answers_are_parsed(text: bytes, id: Any, rev: int) -> None:
     answers = Answers(LoopShare(bounded=True))
     answers.add(text, 0)
     assert (looked_up(answers, 0, "_id"), looked_up(answers, 0, "_rev")) == (id, rev)
+
+
+@pytest.mark.engine("sqlite")
+async def test_a_batch_that_takes_too_long_changes_nothing(racing: Racing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer names the limit and is no fault of one request. A deletion that clears references is bounded too."""
+    await define(racing, "things")
+    await define(
+        racing, "owners", fields=[{"id": "thing", "type": "Reference", "store": "things", "on_delete": "clear"}]
+    )
+    thing = await racing.make("things", {"n": 0})
+    await racing.make("owners", {"thing": thing})
+    for name in ("LONGEST_COMPUTING", "SECONDS_PER_CHANGE", "SECONDS_PER_MATCH", "SECONDS_PER_BYTE"):
+        monkeypatch.setattr(f"stores.sqlite.computing_time.{name}", 0)
+    for request in (
+        carried_out(racing, *[{"method": "PATCH", "path": f"/things/{thing}", "body": {"n": 1}}] * 30),
+        racing.hub.entities.delete(racing.principal, "things", thing, None),
+    ):
+        with pytest.raises(ComputedTooLong) as refusal:
+            await request
+        failure = describe(refusal.value)
+        assert (failure.status, refusal.value.limit_name) == (503, "LONGEST_COMPUTING")
+        assert "0 seconds (LONGEST_COMPUTING)" in failure.errors["body"][0]
+    assert (await racing.see("things", thing))["n"] == 0

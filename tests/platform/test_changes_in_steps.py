@@ -198,3 +198,17 @@ async def test_what_would_be_equal_is_found_before_the_first_step(admin: Client,
     body = {"fields": [NAME | {"unique": True, "default": "a"}], "data": {"fill": ["name"], "steps": True}}
     errors = refused(await admin.patch(await definition_of(admin, store), body), 409, "name")
     assert errors["name"][0].startswith("2 entities would share a value of it with another.")
+
+
+async def test_a_step_of_large_entities_changes_few_of_them(racing: Racing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be in memory together."""
+    monkeypatch.setattr("hub.services.data_steps.STEP_BYTES", 20_000)
+    store = await defined(racing, *({"amount": f"{n}.0", "name": "x" * 9_000} for n in range(7)))
+    await racing.hub.entities.change(racing.principal, "stores", store, CONVERT, None)
+    done = []
+    while (pending := (await racing.see("stores", store)).get("pending")) is not None:
+        done.append(pending["done"])
+        await racing.hub.entities.change(racing.principal, "stores", store, {"data": {"continue": 1_000}}, None)
+    assert done == [0, 3, 6, 7]
+    found = await racing.hub.engine.entities("orders", Query())
+    assert sorted(entity["amount"] for entity in found) == [*range(7)]

@@ -12,7 +12,7 @@ from hub.errors import RequestFailed
 from hub.services import standing_references
 from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
-from stores.mongo import definition_gate
+from stores.mongo import commits, definition_gate
 from stores.mongo.engine import MongoEngine
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
@@ -195,8 +195,8 @@ async def test_a_write_in_progress_that_does_not_end(racing: Racing, monkeypatch
         await racing.make("orders", {"name": "a"})
     await racing.hub.entities.change(racing.principal, "stores", store, {"fields": [NAME, NUMBER]}, None)
     await racing.make("orders", {"name": "b", "n": 1})
-    assert not gate._relying
-    assert not gate._changes
+    assert not gate._definitions.relying
+    assert not gate._definitions.changes
 
 
 REFERS: Entity = {"fields": [{"id": "to", "type": "Reference", "store": "items", "by": "code"}]}
@@ -328,3 +328,46 @@ async def test_a_field_does_not_come_to_refer_by_what_is_no_key_any_more(racing:
     with pytest.raises(InvalidEntity):
         await entities.change(me, "stores", orders, BY_CODE, None)
     assert [field["id"] for field in (await racing.see("stores", orders))["fields"]] == ["name"]
+
+
+@pytest.mark.engine("mongodb")  # on SQLite a commit does not wait once it has begun
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_store(
+    racing: Racing, loss: str
+) -> None:
+    """Although nothing did when the commit began to wait for its turn."""
+    store, _, item = await referring(racing)
+    committer: Any = racing.hub.engine._committer  # type: ignore[attr-defined]
+    attempt = committer._attempt
+
+    async def after_the_change(*arguments: Any) -> Any:
+        committer._attempt = attempt
+        await racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+        return await attempt(*arguments)
+
+    committer._attempt = after_the_change
+    with pytest.raises(DataStandsAgainst):
+        await LOSSES[loss](racing, item)
+    assert (await racing.see("items", item))["code"] == "a"
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: Racing, loss: str) -> None:
+    """The change of the definition waits for the commit that is in progress."""
+    store, _, item = await referring(racing)
+    writing: Any = commits.Writer.write
+    changes: list[asyncio.Task[Any]] = []
+
+    async def write_late(writer: Any, write: Any) -> Any:
+        if write.store == "items" and not changes:
+            change = racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
+            changes.append(asyncio.create_task(change))
+            await asyncio.sleep(0.2)
+        return await writing(writer, write)
+
+    racing.monkeypatch.setattr(commits.Writer, "write", write_late)
+    await LOSSES[loss](racing, item)
+    with pytest.raises(DataStandsAgainst) as refusal:
+        await changes[0]
+    assert [*refusal.value.found] == ["to"]
