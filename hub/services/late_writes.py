@@ -87,7 +87,8 @@ class LateWrites:
     async def _change(
         self, definition: StoreDefinition, change: DataChange, late: list[Entity], by: str | None
     ) -> None:
-        await self._engine.commit([changing(change, definition, late)], by)
+        current = self._registry.get(definition.name)
+        await self._engine.commit([changing(change, definition, late)], by, definition=current)
         log.info("changed %d entities of %s that were written by its former definition", len(late), definition.name)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+import orjson
+
 from stores.protocol import Engine
 from stores.query import EVERYTHING, Filter, Query, Sort
 from stores.records import Entity
@@ -22,9 +24,9 @@ async def each_entity(engine: Engine, store: str, where: Filter = EVERYTHING) ->
     query = Query(where, (Sort(("_id",)),), limit=READ_AT_ONCE)
     while True:
         page = await engine.entities(store, query, BYTES_AT_ONCE)
-        if not page:
-            return
         for entity in page:
             yield entity
+        if len(page) < READ_AT_ONCE and sum(len(orjson.dumps(each)) for each in page) < BYTES_AT_ONCE:
+            return
         query = Query(where, query.sort, limit=READ_AT_ONCE, after=(page[-1]["_id"],))
         await asyncio.sleep(0)

@@ -331,8 +331,11 @@ class Committer:
                     give_up += await self._in_line(writes, room, held, collisions)
                 if not self._gate.is_free_for(writes):
                     room.leave()  # those for whom the gate waits may need it
-                if large:
+                while large and not room.is_taken:
+                    await self._gate.passed(writes)
                     await room.take()  # before the transaction, which holds guards and leases that others need
+                    if self._gate.is_changed(writes):
+                        room.leave()
                 try:
                     with self._gate.attempt(definition, writes):
                         async with self._gate.changing(writes) as note:

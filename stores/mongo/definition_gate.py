@@ -129,6 +129,17 @@ class DefinitionGate:
         """Return whether `changing` would not wait."""
         return self._definitions.are_free(changed_definitions(writes)) and self._targets.are_free(targets_of(writes))
 
+    def is_changed(self, writes: Sequence[Write]) -> bool:
+        """Return whether another commit changes what the writes do."""
+        return self._definitions.are_changed(changed_definitions(writes)) or self._targets.are_changed(
+            targets_of(writes)
+        )
+
+    async def passed(self, writes: Sequence[Write]) -> None:
+        """Wait while other commits change what the writes do. Raises TooManySlowWrites."""
+        await self._targets.passed(targets_of(writes))
+        await self._definitions.passed(changed_definitions(writes))
+
     @asynccontextmanager
     async def changing(self, writes: Sequence[Write]) -> AsyncIterator[Note]:
         """Context for a commit that may change definitions. It yields the function to call with the outcome. Raises

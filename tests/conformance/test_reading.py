@@ -344,13 +344,13 @@ async def test_a_list_that_nobody_reads_to_the_end_harms_nobody(engine: Engine) 
 @pytest.mark.parametrize("size", [10, 300_000])
 async def test_entities_for_the_hub_itself_are_bounded_in_bytes(engine: Engine, size: int) -> None:
     """The last one is that with which there are enough; there is at least one."""
-    made = await insert(engine, *(entity(text="x" * size, time=n) for n in range(9)))
-    each = len(orjson.dumps(made[0]))
+    written = await insert(engine, *(entity(text="x" * size, time=n) for n in range(9)))
+    each = len(written[0].entity)
 
     async def read(most: int | None, limit: int = 9) -> list[str]:
         return [e["_id"] for e in await engine.entities(STORE, Query(limit=limit), most)]
 
-    ids = [e["_id"] for e in made]
+    ids = [orjson.loads(one.entity)["_id"] for one in written]
     assert [await read(most) for most in (None, 1, 3 * each - 5, 3 * each + 5)] == [ids, ids[:1], ids[:3], ids[:4]]
     assert await read(100 * each) == ids
     assert await read(100 * each, 2) == ids[:2]

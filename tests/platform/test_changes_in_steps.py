@@ -203,8 +203,12 @@ async def test_what_would_be_equal_is_found_before_the_first_step(admin: Client,
 async def test_a_step_of_large_entities_changes_few_of_them(racing: Racing, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would be in memory together."""
     monkeypatch.setattr("hub.services.data_steps.STEP_BYTES", 20_000)
-    store = await defined(racing, *({"amount": f"{n}.0", "name": "x" * 9_000} for n in range(7)))
-    await racing.hub.entities.change(racing.principal, "stores", store, CONVERT, None)
+    notes: Entity = {"id": "notes", "type": "Textarea"}
+    store = await racing.make("stores", {"name": "orders", "fields": [AMOUNT, notes]})
+    for n in range(7):
+        await racing.make("orders", {"amount": f"{n}.0", "notes": "x" * 9_000})
+    convert = CONVERT | {"fields": [AMOUNT | {"type": "Numeric"}, notes]}
+    await racing.hub.entities.change(racing.principal, "stores", store, convert, None)
     done = []
     while (pending := (await racing.see("stores", store)).get("pending")) is not None:
         done.append(pending["done"])

@@ -14,8 +14,11 @@ from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import commits, definition_gate
 from stores.mongo.engine import MongoEngine
+from stores.mongo.writes import Writer
+from stores.protocol import Update
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
+from tests.support.hub import eventually
 from tests.support.racing import Racing
 
 
@@ -356,18 +359,50 @@ async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_
 async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: Racing, loss: str) -> None:
     """The change of the definition waits for the commit that is in progress."""
     store, _, item = await referring(racing)
-    writing: Any = commits.Writer.write
+    writing: Any = Writer.write
+    gate: Any = racing.hub.engine._committer._gate  # type: ignore[attr-defined]
     changes: list[asyncio.Task[Any]] = []
+
+    async def waits() -> bool:
+        return changes[0].done() or bool(gate._targets.changes)
 
     async def write_late(writer: Any, write: Any) -> Any:
         if write.store == "items" and not changes:
             change = racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
             changes.append(asyncio.create_task(change))
-            await asyncio.sleep(0.2)
+            await eventually(waits)
         return await writing(writer, write)
 
-    racing.monkeypatch.setattr(commits.Writer, "write", write_late)
+    racing.monkeypatch.setattr(Writer, "write", write_late)
     await LOSSES[loss](racing, item)
     with pytest.raises(DataStandsAgainst) as refusal:
         await changes[0]
     assert [*refusal.value.found] == ["to"]
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_change_of_a_definition_that_waits_for_another_one_takes_no_room(racing: Racing) -> None:
+    """It would keep the room in the server's cache from all large writes, the other change among them."""
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME]})
+    committer: Any = racing.hub.engine._committer  # type: ignore[attr-defined]
+    racing.monkeypatch.setattr(commits, "is_large", lambda writes: True)
+    async with committer._gate.changing([Update("stores", store, {})]):
+        body = {"fields": [NAME, NUMBER]}
+        change = asyncio.create_task(racing.hub.entities.change(racing.principal, "stores", store, body, None))
+        await eventually(waiting_for(committer))
+        async with asyncio.timeout(5):
+            await committer._large.acquire()
+        committer._large.release()
+        assert not change.done()
+    await change
+    assert (await racing.see("stores", store))["fields"][1]["id"] == "n"
+
+
+def waiting_for(committer: Any) -> Callable[[], Awaitable[bool]]:
+    """Return the condition that a commit has got its turn."""
+
+    async def condition() -> bool:
+        await asyncio.sleep(0.1)
+        return bool(committer._running)
+
+    return condition
