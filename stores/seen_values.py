@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import apsw
 
+from stores.errors import StorageFull
+
 _TABLE: Final = "CREATE TABLE seen(value BLOB PRIMARY KEY, id TEXT NOT NULL, shared INTEGER NOT NULL) WITHOUT ROWID"
 
 _DIGEST_BYTES: Final = 16
@@ -29,8 +31,13 @@ class SeenValues:
 
     def note(self, paths: tuple[str, ...], values: Sequence[Any], id: str) -> Sequence[str]:
         """Note the values that an entity has at paths. Return the ids of the entities that are now known to share them
-        and were not before. Called once for each entity and paths, in any thread."""
-        digest = _digest(paths, values)
+        and were not before. Called once for each entity and paths, in any thread. Raises StorageFull."""
+        try:
+            return self._noted(_digest(paths, values), id)
+        except apsw.Error as error:
+            raise StorageFull("there is no room for a temporary file") from error
+
+    def _noted(self, digest: bytes, id: str) -> Sequence[str]:
         found = self._file.execute("SELECT id, shared FROM seen WHERE value=?", (digest,)).fetchone()
         if found is None:
             self._file.execute("INSERT INTO seen VALUES(?,?,0)", (digest, id))

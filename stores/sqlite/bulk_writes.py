@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -17,12 +17,14 @@ from stores.protocol import UNBOUNDED, BulkBytes, DeleteMany, UpdateMany, Writte
 from stores.query import Filter
 from stores.records import Entity
 from stores.sqlite.compile import Compiler
-from stores.sqlite.computing_time import SECONDS_PER_MATCH
 from stores.sqlite.connection import time_limit
 from stores.sqlite.entity_writes import EntityWriter
 from stores.sqlite.heavy import HEAVY, TooLongForLoop
 from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
 from stores.sqlite.tables import StoreTable
+
+SECONDS_PER_MATCH: Final = 0.00001
+"""Seconds that a bulk change may search longer for each match found: writing it takes longer than that."""
 
 
 class BulkWriter(EntityWriter):

@@ -15,8 +15,8 @@ deletion, beside what each entity and each byte of its request takes anyway."""
 SECONDS_PER_CHANGE: Final = 0.0002
 """Seconds that a commit may take longer for each entity that it changes."""
 
-SECONDS_PER_MATCH: Final = 0.00001
-"""Seconds that a commit may take longer for each entity that it finds: writing it takes longer than that."""
+SECONDS_PER_FOUND: Final = 0.00005
+"""Seconds that a commit may take longer for each entity that a procedure finds: what refers to it is looked for too."""
 
 SECONDS_PER_BYTE: Final = 0.0000001
 """Seconds that a commit may take longer for each byte that it is sent."""
@@ -38,7 +38,7 @@ class ComputingTime:
     def allow(self, *, changed: int = 0, found: int = 0, sent: int = 0) -> None:
         """Allow the time for so many entities that are changed and found, and bytes that are sent, if it is running."""
         if self._ends is not None:
-            self._ends += changed * SECONDS_PER_CHANGE + found * SECONDS_PER_MATCH + sent * SECONDS_PER_BYTE
+            self._ends += changed * SECONDS_PER_CHANGE + found * SECONDS_PER_FOUND + sent * SECONDS_PER_BYTE
 
     def change(self) -> None:
         """Check the time, if it is running, before the next entity is changed."""

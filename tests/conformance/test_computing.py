@@ -351,7 +351,7 @@ async def test_an_entity_that_is_deleted_meanwhile_is_not_found(engine: Engine) 
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be computed."""
     monkeypatch.setattr("stores.mongo.computing.LONGEST_COMPUTING", 0)
-    for name in ("LONGEST_COMPUTING", "SECONDS_PER_CHANGE", "SECONDS_PER_MATCH", "SECONDS_PER_BYTE"):
+    for name in ("LONGEST_COMPUTING", "SECONDS_PER_CHANGE", "SECONDS_PER_FOUND", "SECONDS_PER_BYTE"):
         monkeypatch.setattr(f"stores.sqlite.computing_time.{name}", 0)
 
 
