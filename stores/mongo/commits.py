@@ -57,7 +57,7 @@ from stores.protocol import (
     Written,
 )
 from stores.rechecking import check_changes
-from stores.superseded import changed_definitions, each_of
+from stores.superseded import changed_definitions
 from stores.tasks import end_tasks
 from stores.threads import of_transaction
 from stores.turns import Places
@@ -189,9 +189,7 @@ class Committer:
     async def _in_order(self, writes: Sequence[Write], attempt: Attempt, definition: Definitions) -> list[Written]:
         if definition is None:
             return await self._commit(writes, attempt)
-        async with AsyncExitStack() as held:
-            for each in each_of(definition):
-                await held.enter_async_context(self._gate.relying_on(each, writes))
+        async with self._gate.relying_on(definition, writes):
             return await self._commit(writes, attempt)
 
     async def _commit(self, writes: Sequence[Write], attempt: Attempt) -> list[Written]:

@@ -102,10 +102,12 @@ class DefinitionGate:
         self._targets = _Keys()
 
     @asynccontextmanager
-    async def relying_on(self, definition: StoreDefinition, writes: Sequence[Write] = ()) -> AsyncIterator[None]:
-        """Context for a commit of values that were checked against `definition`. Raises DefinitionChanged, and
-        TooManySlowWrites."""
-        keys, stores = (definition.id,), _referable((definition,), writes)
+    async def relying_on(self, definition: Definitions, writes: Sequence[Write] = ()) -> AsyncIterator[None]:
+        """Context for a commit of values that were checked against a definition, or several. Raises DefinitionChanged,
+        and TooManySlowWrites."""
+        definitions = each_of(definition)
+        keys, stores = [each.id for each in definitions], _referable(definitions, writes)
+        # All at once: a change of one of them may wait for those who rely on it, and hold another one.
         while self._definitions.are_changed(keys) or self._targets.are_changed(stores):
             await self._definitions.passed(keys)
             await self._targets.passed(stores)

@@ -406,3 +406,30 @@ def waiting_for(committer: Any) -> Callable[[], Awaitable[bool]]:
         return bool(committer._running)
 
     return condition
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_batch_and_a_definition_do_not_wait_for_each_other(racing: Racing) -> None:
+    """The batch writes to the store whose definition changes, and to the one to which it comes to refer."""
+    store = await racing.make("stores", {"name": "orders", "open": True})
+    await racing.make("stores", {"name": "items", "fields": [CODE], "open": True})
+    requests = [BatchRequest("PATCH", name, await racing.make(name, {}), {"n": 1}) for name in ("orders", "items")]
+    committer: Any = racing.hub.engine._committer  # type: ignore[attr-defined]
+    definitions = committer._gate._definitions
+    passed = definitions.passed
+    batches: list[asyncio.Task[Any]] = []
+
+    async def both_are_in_progress() -> bool:
+        return len(committer._running) == 2
+
+    async def after_the_batch(keys: Any) -> None:
+        definitions.passed = passed
+        batches.append(asyncio.create_task(racing.hub.batch.run(racing.principal, requests, 0, None)))
+        await eventually(both_are_in_progress)
+        await asyncio.sleep(0.05)
+        await passed(keys)
+
+    definitions.passed = after_the_batch
+    racing.monkeypatch.setattr(definition_gate, "LONGEST_STOP", 1.0)
+    await racing.hub.entities.change(racing.principal, "stores", store, REFERS | {"open": True}, None)
+    assert len(await batches[0]) == 2
