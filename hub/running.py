@@ -79,7 +79,6 @@ class Hub:
             stack.push_async_callback(self.engine.close)
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
-            stack.push_async_callback(self.registry.close)
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             admin = self.settings.admin_password.get_secret_value()

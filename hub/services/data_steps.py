@@ -69,12 +69,8 @@ async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> 
     await in_thread(_check, change, entities)
     last = entities[-1]
     moved = {**pending, "after": [last["time"], last["_id"]], "done": pending["done"] + len(entities)}
-    return Prepared(stamp_change({PENDING: moved}), [changing(change, definition, entities)])
-
-
-def changing(change: DataChange, definition: StoreDefinition, entities: Sequence[Entity]) -> Procedure:
-    """Return the procedure that changes these entities."""
-    return Procedure(definition.name, _Step(change, definition, entities).steps, bulk=True)
+    step = _Step(change, definition, entities)
+    return Prepared(stamp_change({PENDING: moved}), [Procedure(definition.name, step.steps, bulk=True)])
 
 
 def _check(change: DataChange, entities: Sequence[Entity]) -> None:

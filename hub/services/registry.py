@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from auth.policy import authorize
 from auth.principal import Principal
@@ -22,7 +22,6 @@ from stores.query import In, Query
 from stores.records import Change, Entity
 from stores.relation import Relation
 from stores.schema import StoreDefinition
-from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class StoreRegistry:
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
         self._referring: dict[str, list[Relation]] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
         self._read = 0
@@ -172,17 +171,9 @@ class StoreRegistry:
     def restore_later(self, name: str) -> None:
         """Restore a store's storage in the background if the store is still defined. The database may be unavailable
         now."""
-        self.run_later(self._restore_patiently(name))
-
-    def run_later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` in the background, until `close` at the latest."""
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def close(self) -> None:
-        """End the work in the background."""
-        await end_tasks(self._background)
+        task = asyncio.create_task(self._restore_patiently(name))
+        self._restoring.add(task)
+        task.add_done_callback(self._restoring.discard)
 
     async def _restore_patiently(self, name: str) -> None:
         for pause in RESTORE_PAUSES:

@@ -115,8 +115,6 @@ class SystemStoreWrites:
                 with _named_as_sent(hooks), moving:
                     after = before | prepared.fields
                     committed = await hooks.commit_change(before, after, writes, principal.user_id, view.definition)
-            if prepared.committed is not None:
-                prepared.committed(principal.user_id)
             [written] = guarded.outcomes(committed)
             answer = text_of(reader_of(principal, view), written), written.rev
             return answer, stamping.overlapped if moves else None, hooks.alters_principals(prepared)

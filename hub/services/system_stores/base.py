@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from auth.principal import Principal
@@ -15,13 +15,11 @@ from stores.schema import StoreDefinition
 
 @dataclass(slots=True)
 class Prepared:
-    """A prepared write: its fields, accompanying writes, members that are added only to the answer, and what is called
-    after the commit of a change, with the id of the user."""
+    """A prepared write: its fields, accompanying writes, and members that are added only to the answer."""
 
     fields: Entity
     more_writes: list[Write] = field(default_factory=list)
     reveal: Entity = field(default_factory=dict)
-    committed: Callable[[str | None], None] | None = None
 
 
 class StoreHooks:

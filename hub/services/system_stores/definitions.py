@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from auth.policy import authorize
@@ -14,7 +13,6 @@ from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
-from hub.services.late_writes import LateWrites
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
     check_conditions,
@@ -47,7 +45,7 @@ from stores.field_definitions import TOLERATED
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import UNBOUNDED, Engine, IdempotencyKey, Write, Written
 from stores.query import EVERYTHING, Equal, Query
-from stores.records import Entity, now_ms
+from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 
 log = logging.getLogger(__name__)
@@ -64,7 +62,6 @@ class DefinitionHooks(StoreHooks):
     def __init__(self, engine: Engine, registry: StoreRegistry, most_matches: int) -> None:
         super().__init__(engine, registry)
         self._most = most_matches
-        self._late = LateWrites(engine, registry)
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         entity = {name: value for name, value in entity.items() if name not in ASSIGNED}
@@ -134,13 +131,10 @@ class DefinitionHooks(StoreHooks):
         standing = await check_data(self.engine, old, definition, change, most)
         standing += await check_references(self.engine, old, definition, change)
         writes = await data_writes(self.engine, self.registry, old, definition, change, most, in_steps=in_steps)
-        late = None
         if in_steps:
             fields[PENDING] = await beginning(self.engine, definition.name, change)
-        elif change.operations:
-            late = partial(self._late.begin, definition, change.operations, now_ms())
         # The conditions first: they are about entities as others leave them.
-        return Prepared(fields, [*standing, *targets, *writes], committed=late)
+        return Prepared(fields, [*standing, *targets, *writes])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
