@@ -89,9 +89,13 @@ def changed_definitions(writes: Sequence[Write]) -> list[str]:
 
 
 def targets_of(writes: Sequence[Write]) -> list[str]:
-    """Return the stores to which definitions refer whose fields the writes set, in the same order for all commits."""
+    """Return the stores to which definitions come to refer by the writes, in the same order for all commits."""
     found: set[str] = set()
     for write in writes:
-        if isinstance(write, Insert | Update) and write.store == DEFINITIONS:
-            found |= _stores_in((write.entity if isinstance(write, Insert) else write.changes).get("fields"))
+        if write.store != DEFINITIONS:
+            continue
+        if isinstance(write, Insert):
+            found |= _stores_in(write.entity.get("fields"))
+        elif isinstance(write, Update):
+            found |= _stores_in(write.changes.get("fields")) if write.targets is None else write.targets
     return sorted(found)

@@ -81,8 +81,9 @@ class Update:
     """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
     the system fields.
 
-    `compute` does not go together with `replace`. Raises NotFound when the entity does not meet `where`, StaleRevision
-    when its revision is not in `revs`, and the InvalidEntity of `compute`."""
+    `compute` does not go together with `replace`. In a change of a definition, `targets` are the stores to which it
+    refers otherwise than before; None for all to which it refers. Raises NotFound when the entity does not meet
+    `where`, StaleRevision when its revision is not in `revs`, and the InvalidEntity of `compute`."""
 
     store: str
     id: str
@@ -92,6 +93,7 @@ class Update:
     replace: bool = False
     forced: bool = False
     compute: Compute | None = None
+    targets: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

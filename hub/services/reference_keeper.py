@@ -98,11 +98,14 @@ class ReferenceKeeper:
         with what it deletes, because others may refer to what goes."""
         found = {each.name: each for each in definitions}
         waiting = [*deletes_from]
+        seen = set(waiting)
         while waiting:
             for relation in self._registry.referring(waiting.pop()):
-                if relation.on_delete == "cascade" and relation.store not in found:
-                    found[relation.store] = self._registry.get(relation.store)
+                if relation.on_delete == "cascade" and relation.store not in seen:
+                    seen.add(relation.store)
                     waiting.append(relation.store)
+                    if relation.store not in found:
+                        found[relation.store] = self._registry.get(relation.store)
         return [*found.values()]
 
     async def guarded(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Guarded:

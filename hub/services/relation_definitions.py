@@ -58,6 +58,12 @@ def check_targets(
     return [Expect(DEFINITIONS, where) for _, where in sorted(targets.items())]
 
 
+def new_targets(old: StoreDefinition, new: StoreDefinition) -> frozenset[str]:
+    """Return the stores to which a definition comes to refer: by another field or key, or with other consequences."""
+    known = frozenset(old.relations)
+    return frozenset(relation.target for relation in new.relations if relation not in known)
+
+
 def no_others_refer(
     registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition, changed: Collection[str]
 ) -> list[Expect]:

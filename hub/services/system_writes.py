@@ -137,7 +137,8 @@ class SystemStoreWrites:
             delete = Delete(store, id, view.where, frozenset({before["_rev"]}))
             guarded = self._references.guard(principal, [delete])
             writes = [*guarded.writes, *also]
-            written = await hooks.commit_deletion(before, writes, principal.user_id, view.definition)
+            relied_on = self._references.relied_on([view.definition], [store])
+            written = await hooks.commit_deletion(before, writes, principal.user_id, relied_on)
             return before, guarded.outcomes(written)[0]
 
         before, written = await retry_on_current(self._engine, store, id, view.where, revs, attempt)

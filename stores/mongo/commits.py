@@ -329,11 +329,8 @@ class Committer:
                     give_up += await self._in_line(writes, room, held, collisions)
                 if not self._gate.is_free_for(writes):
                     room.leave()  # those for whom the gate waits may need it
-                while large and not room.is_taken:
-                    await self._gate.passed(writes)
-                    await room.take()  # before the transaction, which holds guards and leases that others need
-                    if self._gate.is_changed(writes):
-                        room.leave()
+                if large:
+                    await self._take_room(writes, room)
                 try:
                     with self._gate.attempt(definition, writes):
                         async with self._gate.changing(writes) as note:
@@ -366,6 +363,16 @@ class Committer:
                 collisions += 1
                 await asyncio.sleep(random.uniform(0, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _take_room(self, writes: Sequence[Write], room: Room) -> None:
+        """Take room before the transaction, which holds guards and leases that others need. Those for whom the gate
+        waits may need the room themselves. Raises TooManySlowWrites, and Unavailable when they do not end in time."""
+        async with longest_wait():
+            while not room.is_taken:
+                await self._gate.freed(writes)
+                await room.take()
+                if not self._gate.is_free_for(writes):  # others have begun meanwhile
+                    room.leave()
 
     async def _in_line(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, collisions: int) -> float:
         """Wait, before an attempt of a transaction that may lock keys, while another one goes first. After some

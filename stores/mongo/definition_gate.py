@@ -2,7 +2,8 @@
 
 MongoDB changes one entity without a transaction, so the server cannot check the definition with it. Within this process
 a change of a definition waits for the commits in progress that rely on it, and later ones wait for the change. So do
-attempts of commits in a store to which the changed definition refers: a deletion must know what refers to its entities.
+attempts of commits in a store to which the changed definition comes to refer: a deletion must know what refers to its
+entities.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Final
 
@@ -22,7 +23,8 @@ from stores.schema import StoreDefinition
 from stores.superseded import SupersededDefinitions, changed_definitions, each_of, targets_of
 
 LONGEST_STOP: Final[Annotated[float, Limit("change of a definition on MongoDB", "seconds without writes", "503")]] = 5.0
-"""Seconds that a change of a definition waits for commits in progress: later writes to the store wait with it."""
+"""Seconds that a change of a definition waits for commits in progress, in all: later writes to the stores wait with
+it."""
 
 Note = Callable[[Sequence[Written]], None]
 
@@ -71,26 +73,29 @@ class _Keys:
                     if (change := self.changes.get(key)) is not None:
                         change.free.set()
 
-    @asynccontextmanager
-    async def change(self, key: str) -> AsyncIterator[None]:
-        await self.passed((key,))
-        self.changes[key] = change = _Change()
+    @contextmanager
+    def changed(self, keys: Sequence[str]) -> Iterator[list[_Change]]:
+        """Context for a change of the keys, none of which is changed now. Yields the changes of those on which commits
+        in progress rely."""
+        made = {key: _Change() for key in keys}
+        self.changes |= made
         try:
-            if key in self.relying:
-                await self._wait_until_free(change)
-            yield
+            yield [change for key, change in made.items() if key in self.relying]
         finally:
-            del self.changes[key]
-            change.ended.set()
+            for key, change in made.items():
+                del self.changes[key]
+                change.ended.set()
 
-    @staticmethod
-    async def _wait_until_free(change: _Change) -> None:
-        try:
-            async with asyncio.timeout(LONGEST_STOP):
+
+async def _all_free(changes: Sequence[_Change]) -> None:
+    """Wait until no commit in progress relies on the keys of these changes. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(LONGEST_STOP):
+            for change in changes:
                 await change.free.wait()
-        except TimeoutError:
-            text = "writes that were checked against the present definition have not ended"
-            raise Unavailable(text).at("LONGEST_STOP") from None
+    except TimeoutError:
+        text = "writes in progress, for which the change of the definition waits, have not ended"
+        raise Unavailable(text).at("LONGEST_STOP") from None
 
 
 class DefinitionGate:
@@ -107,10 +112,7 @@ class DefinitionGate:
         and TooManySlowWrites."""
         definitions = each_of(definition)
         keys, stores = [each.id for each in definitions], _referable(definitions, writes)
-        # All at once: a change of one of them may wait for those who rely on it, and hold another one.
-        while self._definitions.are_changed(keys) or self._targets.are_changed(stores):
-            await self._definitions.passed(keys)
-            await self._targets.passed(stores)
+        await self._passed(keys, stores)
         self._superseded.check(definition)
         with self._definitions.relied_on(keys):
             yield
@@ -131,27 +133,27 @@ class DefinitionGate:
         """Return whether `changing` would not wait."""
         return self._definitions.are_free(changed_definitions(writes)) and self._targets.are_free(targets_of(writes))
 
-    def is_changed(self, writes: Sequence[Write]) -> bool:
-        """Return whether another commit changes what the writes do."""
-        return self._definitions.are_changed(changed_definitions(writes)) or self._targets.are_changed(
-            targets_of(writes)
-        )
-
-    async def passed(self, writes: Sequence[Write]) -> None:
-        """Wait while other commits change what the writes do. Raises TooManySlowWrites."""
-        await self._targets.passed(targets_of(writes))
-        await self._definitions.passed(changed_definitions(writes))
+    async def freed(self, writes: Sequence[Write]) -> None:
+        """Wait until `is_free_for` is true. Raises the errors of `changing`."""
+        async with self.changing(writes):
+            pass  # those who wait for this change go on later than the caller
 
     @asynccontextmanager
     async def changing(self, writes: Sequence[Write]) -> AsyncIterator[Note]:
         """Context for a commit that may change definitions. It yields the function to call with the outcome. Raises
         Unavailable when commits that rely on a definition do not end in time, and TooManySlowWrites."""
-        async with AsyncExitStack() as held:
-            for store in targets_of(writes):  # first, because other changes may hold them for long
-                await held.enter_async_context(self._targets.change(store))
-            for id in changed_definitions(writes):
-                await held.enter_async_context(self._definitions.change(id))
+        ids, stores = changed_definitions(writes), targets_of(writes)
+        await self._passed(ids, stores)
+        with self._definitions.changed(ids) as definitions, self._targets.changed(stores) as targets:
+            await _all_free([*definitions, *targets])
             yield partial(self._superseded.note, writes)
+
+    async def _passed(self, ids: Sequence[str], stores: Sequence[str]) -> None:
+        """Wait while one of the definitions, or of the targets, is changed. All at once: a change of one of them may
+        wait for those who rely on it, and hold another one. Raises TooManySlowWrites."""
+        while self._definitions.are_changed(ids) or self._targets.are_changed(stores):
+            await self._definitions.passed(ids)
+            await self._targets.passed(stores)
 
 
 def _referable(definitions: Sequence[StoreDefinition], writes: Sequence[Write]) -> list[str]:

@@ -359,6 +359,16 @@ async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_
 async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: Racing, loss: str) -> None:
     """The change of the definition waits for the commit that is in progress."""
     store, _, item = await referring(racing)
+    changes = change_during_write(racing, "items", store, REFERS)
+    await LOSSES[loss](racing, item)
+    with pytest.raises(DataStandsAgainst) as refusal:
+        await changes[0]
+    assert [*refusal.value.found] == ["to"]
+
+
+def change_during_write(racing: Racing, to: str, definition: str, body: Entity) -> list[asyncio.Task[Any]]:
+    """Begin to change a definition just before the next write to a store, in its commit. Return the list that then
+    holds the task."""
     writing: Any = Writer.write
     gate: Any = racing.hub.engine._committer._gate  # type: ignore[attr-defined]
     changes: list[asyncio.Task[Any]] = []
@@ -367,17 +377,16 @@ async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: R
         return changes[0].done() or bool(gate._targets.changes)
 
     async def write_late(writer: Any, write: Any) -> Any:
-        if write.store == "items" and not changes:
-            change = racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
-            changes.append(asyncio.create_task(change))
+        if write.store == to and not changes:
+            changes.append(
+                asyncio.create_task(racing.hub.entities.change(racing.principal, "stores", definition, body, None))
+            )
             await eventually(waits)
+            await asyncio.wait(changes, timeout=0.2)
         return await writing(writer, write)
 
     racing.monkeypatch.setattr(Writer, "write", write_late)
-    await LOSSES[loss](racing, item)
-    with pytest.raises(DataStandsAgainst) as refusal:
-        await changes[0]
-    assert [*refusal.value.found] == ["to"]
+    return changes
 
 
 @pytest.mark.engine("mongodb")
@@ -415,21 +424,134 @@ async def test_a_batch_and_a_definition_do_not_wait_for_each_other(racing: Racin
     await racing.make("stores", {"name": "items", "fields": [CODE], "open": True})
     requests = [BatchRequest("PATCH", name, await racing.make(name, {}), {"n": 1}) for name in ("orders", "items")]
     committer: Any = racing.hub.engine._committer  # type: ignore[attr-defined]
-    definitions = committer._gate._definitions
-    passed = definitions.passed
-    batches: list[asyncio.Task[Any]] = []
+    attempt = committer._attempt
+    changes: list[asyncio.Task[Any]] = []
 
-    async def both_are_in_progress() -> bool:
-        return len(committer._running) == 2
+    async def during_the_change(*arguments: Any) -> Any:
+        committer._attempt = attempt
+        body = REFERS | {"open": True}
+        changes.append(asyncio.create_task(racing.hub.entities.change(racing.principal, "stores", store, body, None)))
+        await eventually(waiting_changes(committer))
+        return await attempt(*arguments)
 
-    async def after_the_batch(keys: Any) -> None:
-        definitions.passed = passed
-        batches.append(asyncio.create_task(racing.hub.batch.run(racing.principal, requests, 0, None)))
-        await eventually(both_are_in_progress)
-        await asyncio.sleep(0.05)
-        await passed(keys)
-
-    definitions.passed = after_the_batch
+    committer._attempt = during_the_change
     racing.monkeypatch.setattr(definition_gate, "LONGEST_STOP", 1.0)
-    await racing.hub.entities.change(racing.principal, "stores", store, REFERS | {"open": True}, None)
-    assert len(await batches[0]) == 2
+    assert len(await racing.hub.batch.run(racing.principal, requests, 0, None)) == 2
+    await changes[0]
+
+
+def waiting_changes(committer: Any) -> Callable[[], Awaitable[bool]]:
+    """Return the condition that a definition is being changed and comes to refer to a store."""
+
+    async def condition() -> bool:
+        return bool(committer._gate._definitions.changes and committer._gate._targets.changes)
+
+    return condition
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_change_of_a_definition_keeps_no_room_from_those_for_whom_it_waits(racing: Racing) -> None:
+    """They have begun while it waited for the room."""
+    store = await racing.make("stores", {"name": "orders", "fields": [NAME]})
+    committer: Any = racing.hub.engine._committer  # type: ignore[attr-defined]
+    racing.monkeypatch.setattr(commits, "is_large", lambda writes: True)
+    racing.monkeypatch.setattr(definition_gate, "LONGEST_STOP", 1.0)
+
+    async def waits_for_room() -> bool:
+        return bool(committer._large._waiters)
+
+    await committer._large.acquire()
+    body = {"fields": [NAME, NUMBER]}
+    change = asyncio.create_task(racing.hub.entities.change(racing.principal, "stores", store, body, None))
+    await eventually(waits_for_room)
+    async with committer._gate.relying_on(racing.hub.registry.get("orders")):
+        committer._large.release()
+        await committer._large.acquire()
+    committer._large.release()
+    await change
+
+
+HELD: Entity = {"fields": [{"id": "item", "type": "Reference", "store": "items"}, {"id": "n", "type": "Text"}]}
+AS_NUMBER: Entity = {"fields": [HELD["fields"][0], NUMBER], "data": {"convert": ["n"]}}
+OTHERWISE: Entity = {"fields": [HELD["fields"][0] | {"on_delete": "clear"}, HELD["fields"][1]]}
+
+
+@pytest.mark.engine("mongodb")
+@pytest.mark.parametrize(("body", "waits"), [(AS_NUMBER, False), (OTHERWISE, True)], ids=["as before", "otherwise"])
+async def test_a_change_of_a_definition_holds_no_store_to_which_it_refers_as_before(
+    racing: Racing, body: Entity, waits: bool
+) -> None:
+    """A conversion of many orders takes long. Customers are changed and deleted meanwhile."""
+    await racing.make("stores", {"name": "items", "fields": [CODE]})
+    store = await racing.make("stores", {"name": "orders", **HELD})
+    await racing.make("orders", {"n": "1", "item": await racing.make("items", {"code": "b"})})
+    item = await racing.make("items", {"code": "a"})
+    entities, me, writing = racing.hub.entities, racing.principal, Writer.write
+    writes: list[asyncio.Task[Any]] = []
+
+    async def write_later(writer: Any, write: Any) -> Any:
+        if write.store == "stores" and not writes:
+            writes.append(asyncio.create_task(entities.change(me, "items", item, {"code": "c"}, None)))
+            await asyncio.wait(writes, timeout=0.3 if waits else 5)
+            assert writes[0].done() is not waits
+        return await writing(writer, write)
+
+    racing.monkeypatch.setattr(Writer, "write", write_later)
+    await entities.change(me, "stores", store, body, None)
+    await writes[0]
+    await entities.delete(me, "items", item, None)
+
+
+@pytest.mark.engine("mongodb")
+async def test_a_change_of_a_definition_waits_for_all_others_together(racing: Racing) -> None:
+    """Not as long for each: writes to the first store would wait for those to all others."""
+    racing.monkeypatch.setattr(definition_gate, "LONGEST_STOP", 0.3)
+    gate = definition_gate.DefinitionGate()
+    writes = [Update("stores", "id", {}, targets=frozenset("abc"))]
+
+    async def rely(key: str, seconds: float) -> None:
+        with gate._targets.relied_on((key,)):
+            await asyncio.sleep(seconds)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, key in enumerate("abc"):
+            tasks.create_task(rely(key, 0.2 * (number + 1)))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="have not ended"):
+            async with gate.changing(writes):
+                pass
+        assert not gate._targets.changes
+
+
+@pytest.mark.engine("mongodb")
+async def test_what_goes_with_a_user_is_not_referred_to_meanwhile(racing: Racing) -> None:
+    by_user: Entity = {"id": "by", "type": "Reference", "store": "users", "on_delete": "cascade"}
+    await racing.make("stores", {"name": "orders", "fields": [by_user]})
+    lines = await racing.make("stores", {"name": "lines", "open": True})
+    user = await racing.make("users", {"login": "ann", "name": "Ann"})
+    await racing.make("lines", {"order": await racing.make("orders", {"by": user})})
+    refers: Entity = {"fields": [{"id": "order", "type": "Reference", "store": "orders"}]}
+    changes = change_during_write(racing, "users", lines, refers)
+    await racing.hub.entities.delete(racing.principal, "users", user, None)
+    with pytest.raises(DataStandsAgainst):
+        await changes[0]
+
+
+@pytest.mark.engine("mongodb")
+async def test_what_goes_in_a_batch_is_not_referred_to_meanwhile(racing: Racing) -> None:
+    """Also what goes with entities of a store to which the batch writes itself."""
+    cascade = {"type": "Reference", "on_delete": "cascade"}
+    await racing.make("stores", {"name": "items"})
+    fields = [{"id": "item", "store": "items", **cascade}]
+    await racing.make("stores", {"name": "orders", "fields": fields, "open": True})
+    await racing.make("stores", {"name": "lines", "fields": [{"id": "order", "store": "orders", **cascade}]})
+    notes = await racing.make("stores", {"name": "notes", "open": True})
+    item = await racing.make("items", {})
+    order, other = await racing.make("orders", {"item": item}), await racing.make("orders", {})
+    await racing.make("notes", {"line": await racing.make("lines", {"order": order})})
+    refers: Entity = {"fields": [{"id": "line", "type": "Reference", "store": "lines"}]}
+    changes = change_during_write(racing, "items", notes, refers)
+    requests = [BatchRequest("PATCH", "orders", other, {"n": 1}), BatchRequest("DELETE", "items", item)]
+    assert len(await racing.hub.batch.run(racing.principal, requests, 0, None)) == 2
+    with pytest.raises(DataStandsAgainst):
+        await changes[0]

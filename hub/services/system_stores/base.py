@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
-from stores.protocol import Engine, IdempotencyKey, Write, Written
+from stores.protocol import Definitions, Engine, IdempotencyKey, Write, Written
 from stores.records import Entity
 from stores.schema import StoreDefinition
 
@@ -73,8 +73,9 @@ class StoreHooks:
         return await self.engine.commit(writes, by, definition=definition)
 
     async def commit_deletion(
-        self, before: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
+        self, before: Entity, writes: Sequence[Write], by: str | None, definition: Definitions
     ) -> list[Written]:
+        """Do the writes, which rely on `definition`."""
         return await self.engine.commit(writes, by, definition=definition)
 
     async def created(self) -> None:

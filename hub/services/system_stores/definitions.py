@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeGuard
 
 from auth.policy import authorize
 from auth.principal import Principal
@@ -18,6 +19,7 @@ from hub.services.relation_definitions import (
     check_conditions,
     check_referring,
     check_targets,
+    new_targets,
     no_others_refer,
     nothing_refers,
 )
@@ -43,10 +45,11 @@ from stores.errors import (
 )
 from stores.field_definitions import TOLERATED
 from stores.limits import MOST_VIOLATIONS
-from stores.protocol import UNBOUNDED, Engine, IdempotencyKey, Write, Written
+from stores.protocol import UNBOUNDED, Definitions, Engine, IdempotencyKey, Update, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import Field, StoreDefinition
+from stores.superseded import DEFINITIONS
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +171,8 @@ class DefinitionHooks(StoreHooks):
     async def _define(
         self, old: StoreDefinition, new: StoreDefinition, writes: Sequence[Write], by: str | None
     ) -> list[Written]:
+        targets = new_targets(old, new)
+        writes = [replace(write, targets=targets) if _is_change(write) else write for write in writes]
         try:
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
@@ -181,7 +186,7 @@ class DefinitionHooks(StoreHooks):
             raise NotAsExpected from error
 
     async def commit_deletion(
-        self, before: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition
+        self, before: Entity, writes: Sequence[Write], by: str | None, definition: Definitions
     ) -> list[Written]:
         try:
             return await self.engine.drop(before["name"], writes, by)
@@ -197,6 +202,11 @@ class DefinitionHooks(StoreHooks):
 
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()
+
+
+def _is_change(write: Write) -> TypeGuard[Update]:
+    """Return whether the write changes a definition."""
+    return isinstance(write, Update) and write.store == DEFINITIONS
 
 
 def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
