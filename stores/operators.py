@@ -217,7 +217,7 @@ def _values(it: Operation) -> list[Any]:
 
 
 _MAY_HAVE_FLOATS: Final = re.compile(rb"\d[.e]")
-"""Matches the JSON text of each float, and others."""
+"""Matches any JSON text that may hold a float."""
 
 
 def kind_of(value: Json) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import apsw
 
-from stores.errors import StorageFull
+from stores.errors import StorageFull, Unavailable
 
 _TABLE: Final = "CREATE TABLE seen(value BLOB PRIMARY KEY, id TEXT NOT NULL, shared INTEGER NOT NULL) WITHOUT ROWID"
 
@@ -17,7 +17,8 @@ _DIGEST_BYTES: Final = 16
 
 class SeenValues:
     """The values that have been noted, with the first entity that has each. SQLite keeps some 2 MB of them in memory,
-    and the rest in a file that nobody else sees and that goes with it."""
+    and the rest in a file that nobody else sees and that goes with the last reference to this object: a thread may
+    still use it when its task has been cancelled."""
 
     def __init__(self) -> None:
         self._file = apsw.Connection("")
@@ -26,16 +27,16 @@ class SeenValues:
         self._file.execute(_TABLE)
         self._file.execute("BEGIN")
 
-    def close(self) -> None:
-        self._file.close()
-
     def note(self, paths: tuple[str, ...], values: Sequence[Any], id: str) -> Sequence[str]:
         """Note the values that an entity has at paths. Return the ids of the entities that are now known to share them
-        and were not before. Called once for each entity and paths, in any thread. Raises StorageFull."""
+        and were not before. Called once for each entity and paths, in any thread. Raises StorageFull and
+        Unavailable."""
         try:
             return self._noted(_digest(paths, values), id)
-        except apsw.Error as error:
+        except apsw.FullError as error:
             raise StorageFull("there is no room for a temporary file") from error
+        except apsw.Error as error:
+            raise Unavailable(f"a temporary file cannot be used: {error}") from error
 
     def _noted(self, digest: bytes, id: str) -> Sequence[str]:
         found = self._file.execute("SELECT id, shared FROM seen WHERE value=?", (digest,)).fetchone()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any, Final
 
 from hub.services.tally import Tally
@@ -64,10 +63,9 @@ class Examination:
         count = await engine.count(self._definition.name, self._change.concerned)
         if count > self._most:
             raise too_many(self._definition, self._change.operations, self._most)
-        with closing(self._seen):
-            await engine.count(self._definition.name, self._change.concerned, self._examine)
-            if self._unique or self._compounds:
-                await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
+        await engine.count(self._definition.name, self._change.concerned, self._examine)
+        if self._unique or self._compounds:
+            await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
         shared = {
             path: tally.saying("would share", f"{_what(paths)} with another.")
             for paths, tally in self._sharing.items()

@@ -19,7 +19,7 @@ from stores.records import Entity
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import time_limit
 from stores.sqlite.entity_writes import EntityWriter
-from stores.sqlite.heavy import HEAVY, TooLongForLoop
+from stores.sqlite.heavy import HEAVY, TooLongForLoop, short_search
 from stores.sqlite.matches import Found, Rows, new_rows, search_sql, state_of
 from stores.sqlite.tables import StoreTable
 
@@ -91,7 +91,8 @@ class BulkWriter(EntityWriter):
 
         sql, values = search_sql(self.connection, table, "row", where, limit + 1)
         in_thread = self.longest == math.inf
-        with time_limit(self.connection, math.inf, is_over) if in_thread else self.searching():
+        search = time_limit(self.connection, math.inf, is_over) if in_thread else short_search(self.connection)
+        with self.computing_time.searching(search):
             rows.extend(chain.from_iterable(self.connection.execute(sql, values)))
         if len(rows) > limit:
             raise TooManyMatches(limit)
@@ -105,7 +106,7 @@ class BulkWriter(EntityWriter):
             rows.append(row)
             if state_of(id, rev) != state:
                 changed.append(row)
-        with time_limit(self.connection, self.read_timeout):
+        with self.computing_time.searching(time_limit(self.connection, self.read_timeout)):
             gone = set(changed).difference(self.matching(table, where, changed))
         return array("q", (row for row in rows if row not in gone)) if gone else rows
 

@@ -96,6 +96,7 @@ class EntityWriter:
     def insert(self, table: StoreTable, entity: Entity, serials: Sequence[Serial] = ()) -> Written:
         if serials:
             [entity] = numbered(self.connection, [entity], serials)
+        self.computing_time.allow(changed=1)
         doc = orjson.dumps(entity)
         if len(doc) > self.most_bytes:
             raise EntityTooLarge(self.most_bytes)
@@ -174,7 +175,7 @@ class EntityWriter:
         if write.compute is not None:
             self.check_computable(write.compute, before)
             self.computing_time.start()
-        self.computing_time.change()
+        self.computing_time.change(len(before))
         entity: Entity = orjson.loads(before)
         changes, removed = effective(write.changes, write.compute, entity)
         replace = isinstance(write, Update) and write.replace
@@ -242,7 +243,8 @@ class EntityWriter:
         """Return a context for statements that may read many entities: those of a path that no index serves. They raise
         ReadTimeout in the writer thread, for whose end all other writes wait, and TooLongForLoop on the event loop."""
         in_thread = self.longest == math.inf
-        return time_limit(self.connection, self.read_timeout) if in_thread else short_search(self.connection)
+        search = time_limit(self.connection, self.read_timeout) if in_thread else short_search(self.connection)
+        return self.computing_time.searching(search)
 
     def check_arrays(self, table: StoreTable, entity: Entity, size: int) -> None:
         """Raise ParallelArrays for an entity that a compound index cannot hold. `size` is that of its JSON text."""

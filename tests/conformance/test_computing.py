@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,7 @@ from stores.options import EngineOptions
 from stores.parse_operators import parse_change
 from stores.protocol import (
     Delete,
+    DeleteMany,
     Engine,
     IdempotencyKey,
     Insert,
@@ -34,17 +37,21 @@ from stores.protocol import (
     Update,
     UpdateMany,
     Upsert,
+    Written,
     do,
 )
+from stores.protocol import find as search
 from stores.query import EVERYTHING, And, Compare, Equal, Query
 from stores.records import Entity, now_ms
 from stores.schema import Field, StoreDefinition
+from stores.sqlite.entity_writes import _row
 from tests.support.engines import Database, opened
 from tests.support.entities import GROUP, STORE, USER, entity, insert, insert_one, numbered, value
 from tests.support.reading import changes_since, find, get, trail
 
 DEFINITION = StoreDefinition(STORE, fields=(Field("name", "Text", required=True),), open=True, unique=("code",))
 CLIENTS = 64
+ALLOWANCES = ("SECONDS_PER_CHANGE", "SECONDS_PER_ENTITY_BYTE", "SECONDS_PER_FOUND", "SECONDS_PER_BYTE")
 
 
 def change(definition: StoreDefinition = DEFINITION, **operators: Any) -> OperatorChange:
@@ -351,7 +358,7 @@ async def test_an_entity_that_is_deleted_meanwhile_is_not_found(engine: Engine) 
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be computed."""
     monkeypatch.setattr("stores.mongo.computing.LONGEST_COMPUTING", 0)
-    for name in ("LONGEST_COMPUTING", "SECONDS_PER_CHANGE", "SECONDS_PER_FOUND", "SECONDS_PER_BYTE"):
+    for name in ("LONGEST_COMPUTING", *ALLOWANCES):
         monkeypatch.setattr(f"stores.sqlite.computing_time.{name}", 0)
 
 
@@ -390,3 +397,68 @@ async def test_what_each_entity_takes_anyway_is_not_counted(engine: Engine, monk
     await insert(engine, *numbered(5))
     await engine.commit([UpdateMany(STORE, EVERYTHING, {}, 5, compute=change(inc={"n": 1}))], USER)
     assert [e["_rev"] for e in await find(engine)] == [2] * 5
+
+
+class Clock:
+    """A clock of processor time that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def thread_time(self) -> float:
+        return self.now
+
+    @contextmanager
+    def search(self, *limits: Any) -> Iterator[None]:
+        """Take the place of the time limit of a search, which takes ten seconds."""
+        self.now += 10
+        yield
+
+    def insertion(self, *row: Any) -> Any:
+        """Take the place of what makes a row, which takes a second."""
+        self.now += 1
+        return _row(*row)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("stores.sqlite.computing_time.time", clock)
+    for place in ("entity_writes.time_limit", "entity_writes.short_search", "bulk_writes.time_limit"):
+        monkeypatch.setattr(f"stores.sqlite.{place}", clock.search)
+    monkeypatch.setattr("stores.sqlite.entity_writes._row", clock.insertion)
+    return clock
+
+
+@pytest.mark.engine("sqlite")
+async def test_searches_are_not_counted(engine: Engine, clock: Clock) -> None:
+    """They have a time limit of their own, and a filter that no index serves takes long in a large store."""
+    await insert(engine, *numbered(5))
+    where = Compare(("n",), "gte", 3)
+
+    def steps() -> Steps:
+        yield from search(STORE, where, 10)
+        yield from search(STORE, where, 10)
+        return Written(b"", 0, 0)
+
+    before = clock.now
+    await engine.commit([Procedure(STORE, steps), DeleteMany(STORE, where, 10), Procedure(STORE, steps)], USER)
+    assert clock.now == before + 50
+    assert len(await find(engine)) == 3
+
+
+@pytest.mark.engine("sqlite")
+async def test_insertions_among_changes_are_not_counted(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whichever order they come."""
+    monkeypatch.setattr("stores.sqlite.computing_time.SECONDS_PER_CHANGE", 1)
+    await insert_one(engine, code="7")
+
+    def steps() -> Steps:
+        yield from search(STORE, EVERYTHING, 10)
+        return Written(b"", 0, 0)
+
+    upserts = [Upsert(STORE, "code", entity(code=f"{n}"), {"n": 1}) for n in range(8)]
+    await engine.commit([Procedure(STORE, steps), *upserts], USER)
+    assert [e["_rev"] for e in await find(engine)] == [2] + [1] * 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from stores.errors import DataStandsAgainst
 from stores.query import Query
 from stores.records import Entity
+from stores.seen_values import SeenValues
 from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused, shown
 from tests.support.engines import Database
-from tests.support.hub import Client, Hub, running_hub, unique
+from tests.support.hub import Client, Hub, eventually, running_hub, unique
 from tests.support.live import live
 from tests.support.racing import Racing
 
@@ -617,3 +619,39 @@ async def test_writes_meanwhile_follow_the_former_or_the_new_definition(racing: 
     await asyncio.gather(*writes)
     found = await racing.hub.engine.entities("orders", Query())
     assert sorted(each["amount"] for each in found) == [0, *(n + 0.5 for n in range(8))]
+
+
+async def test_a_cancelled_change_leaves_its_examination_a_file_to_use(
+    racing: Racing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that examines the entities goes on for a moment."""
+    unique_amount = AMOUNT | {"unique": True}
+    store = await racing.make("stores", {"name": "orders", "fields": [unique_amount]})
+    for number in range(3):
+        await racing.make("orders", {"amount": f"{number}"})
+    begun, goes_on = threading.Event(), threading.Event()
+    outcomes: list[Any] = []
+    note = SeenValues.note
+
+    def note_later(*values: Any) -> Any:
+        begun.set()
+        goes_on.wait(5)
+        try:
+            outcomes.append(note(*values))
+        except Exception as error:
+            outcomes.append(error)
+        return ()
+
+    monkeypatch.setattr(SeenValues, "note", note_later)
+    body = {"fields": [unique_amount | {"type": "Numeric"}], "data": {"convert": ["amount"]}}
+    change = asyncio.create_task(racing.hub.entities.change(racing.principal, "stores", store, body, None))
+    await asyncio.to_thread(begun.wait, 5)
+    change.cancel()
+    asyncio.get_running_loop().call_later(0.1, goes_on.set)
+    await asyncio.wait([change])
+
+    async def is_over() -> bool:
+        return len(outcomes) == 3
+
+    await eventually(is_over)
+    assert outcomes == [()] * 3
