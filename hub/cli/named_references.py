@@ -51,7 +51,7 @@ class NamedReferences:
     Raises Failure for a field by which no entity can be looked up."""
 
     def __init__(self, client: Client, fields: Fields, asked: Sequence[str]) -> None:
-        self._targets = Targets(client)
+        self._targets = Targets(client, as_seen=True)
         self._lost = 0
         self._first = ""
         self._found = {name: each for name in asked if (each := _named(fields, name, asked))}
@@ -97,9 +97,14 @@ class NamedReferences:
                 wanted.setdefault(each.key, []).extend(value for value in held if is_single(value))
         await self._targets.look_up(wanted)
 
+    def _shown(self, key: Key, value: Json) -> Json:
+        if key.is_held or value is None:
+            return value
+        return self._targets.shown(key, value) if is_single(value) else None
+
     def _put(self, each: NamedReference, entity: Entity, holder: Entity) -> None:
         held = each.held(holder)
-        shown = [value if each.key.is_held or value is None else self._targets.shown(each.key, value) for value in held]
+        shown = [self._shown(each.key, value) for value in held]
         found = [value for value, had in zip(shown, held, strict=True) if value is not None or had is None]
         if lost := len(held) - len(found):
             self._first = self._first or f"{each.path}:{each.key.shown} of {entity['_id']}"

@@ -39,10 +39,12 @@ class Key:
 
 
 class Targets:
-    """The entities that references lead to, as far as they have been looked up."""
+    """The entities that references lead to, as far as they have been looked up. With `as_seen`, a store that the caller
+    may not read is one without entities, and what is not found is not looked up again."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, as_seen: bool = False) -> None:
         self.client = client
+        self._as_seen = as_seen
         self._found: dict[Key, dict[Json, Json]] = {}
 
     def shown(self, key: Key, value: Json) -> Json:
@@ -58,6 +60,8 @@ class Targets:
             known = self._found.setdefault(key, {})
             for asked in queries([value for value in dict.fromkeys(values) if value not in known]):
                 await self._ask(key, asked)
+                if self._as_seen:
+                    known.update((value, None) for value in asked if value not in known)
 
     async def _ask(self, key: Key, values: Sequence[Json]) -> None:
         """Look up the values. If the hub does not take all of them in one filter, look up halves."""
@@ -69,6 +73,8 @@ class Targets:
         try:
             found = await repeated(lambda: self.client.call("GET", path_of(key.store), params=params))
         except Refused as error:
+            if error.status == 403 and self._as_seen:
+                return
             if error.status not in (400, 414, 431) or (error.status == 400 and len(values) == 1):
                 raise Failure(f"looking up {key.store} by {key.path}: {error}") from error
             middle = len(values) // 2

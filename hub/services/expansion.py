@@ -46,10 +46,13 @@ LARGE: Final = 1_048_576
 """Bytes of entities that have been read for an expansion, from which on it is a large one."""
 
 SMALL: Final = 131_072
-"""Bytes of entities up to which they are parsed and written on the event loop, and stay parsed in between; more, in a
-thread. Texts that are put into others count an eighth, since they are copied only."""
+"""Bytes of entities up to which they stay parsed between two uses."""
+ON_LOOP: Final = 393_216
+"""Bytes of entities that an expansion looks through on the event loop, in all; what is more, in a thread."""
 _COPIED: Final = 3
-"""The number of bits by which the bytes of such texts are shifted."""
+"""The number of bits by which the bytes of texts that are put into others are shifted: they are only copied."""
+_MANY: Final = 3
+"""The same, to the left, for entities that may hold many references each: lists of short ones take longest."""
 
 _OUT_OF_SIGHT_BYTES: Final = 11
 """Bytes around the name and the value in ``{"_id":"…"}``, approximately."""
@@ -138,6 +141,7 @@ class _Expansion:
         self._enter = enter
         self._is_large = False
         self._bytes = 0
+        self._on_loop = ON_LOOP
 
     async def count(self, size: int) -> None:
         """Count bytes that the answer will have. Raises InvalidQuery when they are too many."""
@@ -162,7 +166,7 @@ class _Expansion:
         async with aclosing(pieces_of(listing)) as pieces:
             async for piece in pieces:
                 await self.count(len(piece))
-                texts += await _work(len(piece), texts_in, piece)
+                texts += await self._work(len(piece), texts_in, piece)
         return _Page.of_texts(texts)
 
     async def expanded_texts(self, texts: list[bytes], level: Level) -> list[bytes]:
@@ -171,10 +175,18 @@ class _Expansion:
 
     async def expanded(self, page: _Page, level: Level) -> list[bytes]:
         """Return the texts of a level's entities as they are shown, with what they refer to in its place."""
-        sought = await _work(page.size, values_in, page, level.hops)
+        weight = page.size if all(hop.plain_field for hop in level.hops) else page.size << _MANY
+        sought = await self._work(weight, values_in, page, level.hops)
         found = [await self._find(hop, values) for hop, values in zip(level.hops, sought, strict=True)]
         more = sum(len(text) for answer in found for each in answer.values() for text in each)
-        return await _work(page.size + (more >> _COPIED), written, page, level, found)
+        return await self._work(weight + (more >> _COPIED), written, page, level, found)
+
+    async def _work(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
+        """Return the result of a function on `size` bytes of entities, called here or in a thread."""
+        self._on_loop -= size
+        if self._on_loop >= 0:
+            return function(*arguments)
+        return await in_thread(function, *arguments)
 
     async def _find(self, hop: Hop, values: set[Value]) -> Texts:
         """Return what a hop leads to, expanded in turn."""
@@ -214,7 +226,7 @@ def values_in(page: Iterable[Entity], hops: Sequence[Hop]) -> list[set[Value]]:
     each_hop = [(hop.plain_field, hop, values) for hop, values in zip(hops, sought, strict=True)]
     for entity in page:
         for name, hop, values in each_hop:
-            if type(value := entity.get(name)) is str:
+            if name and type(value := entity.get(name)) is str:
                 values.add(value)
             else:
                 values |= hop.values(entity)
@@ -317,10 +329,3 @@ def _split(entities: str) -> Iterator[bytes]:
         _, end = find_end(entities, start)
         yield entities[start:end].encode()
         start = end + 1
-
-
-async def _work(size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """Return the result of a function on `size` bytes of entities, called here or in a thread."""
-    if size <= SMALL:
-        return function(*arguments)
-    return await in_thread(function, *arguments)

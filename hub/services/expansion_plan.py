@@ -75,10 +75,10 @@ class Hop:
 
     @property
     def plain_field(self) -> str:
-        """The field that holds, as text, the value that is looked up; empty if it may be in an object."""
+        """The field that holds the value that is looked up; empty if that may be in an object or a list."""
         if self.is_reverse:
             return self.relation.by
-        return self.relation.path[0] if len(self.relation.path) == 1 else ""
+        return self.relation.path[0] if len(self.relation.path) == 1 and not self.relation.many else ""
 
     @property
     def each(self) -> int:

@@ -39,7 +39,7 @@ def stored_name(store: str, index: CompoundIndex) -> str:
 def _columns(index: CompoundIndex) -> str:
     # A unique index has no id, and has an expression: SQLite's error then has the name of the index.
     keys = index.sorts if index.unique else index.keys
-    as_expressions = index.unique and all(is_column(s.path) for s in keys)
+    as_expressions = _has_expressions_for_columns(index)
     terms = [extract(s.path) if as_expressions or not is_column(s.path) else COLUMNS[s.path[0]] for s in keys]
     return ",".join(f"{term} DESC" if s.descending else term for term, s in zip(terms, keys, strict=True))
 
@@ -91,11 +91,17 @@ def chosen_index(connection: apsw.Connection, compiler: Compiler, wanted: Query)
 
 
 def _has_other_index(table: StoreTable, index: CompoundIndex, where: Filter) -> bool:
-    """Return whether another index begins with a path that `where` restricts, and that this one makes no use of."""
+    """Return whether a condition that this index makes no use of can be looked up in another one."""
     used = {s.path for s in index.sorts[: sought(index, where)]}
-    free = (p for p in conjuncts(where) if isinstance(p, Leaf) and p.path not in used and not implies(index.where, p))
-    leading = {other.sorts[0].path for other in table.compounds.values() if other != index}
-    return any(part.path in _INDEXED_COLUMNS or part.path in leading or is_indexed(table, part.path) for part in free)
+    free = {
+        part.path
+        for part in conjuncts(where)
+        if isinstance(part, query.Equal | query.In | query.Compare | query.StartsWith)
+        and not implies(index.where, part)
+    } - used
+    others = (other for other in table.compounds.values() if other != index and implies(where, other.where))
+    leading = {other.sorts[0].path for other in others}
+    return any(path in _INDEXED_COLUMNS or path in leading or is_indexed(table, path) for path in free)
 
 
 def is_indexed(table: StoreTable, path: Path) -> bool:
@@ -115,7 +121,14 @@ def _present(connection: apsw.Connection, table: StoreTable) -> frozenset[str]:
 
 
 def _is_plain(compiler: Compiler, index: CompoundIndex) -> bool:
-    return all(compiler.plain_value(s.path) is not None for s in index.sorts)
+    """Return whether the index has the values as queries name them."""
+    return not _has_expressions_for_columns(index) and all(
+        compiler.plain_value(s.path) is not None for s in index.sorts
+    )
+
+
+def _has_expressions_for_columns(index: CompoundIndex) -> bool:
+    return index.unique and all(is_column(s.path) for s in index.sorts)
 
 
 @lru_cache(maxsize=1000)

@@ -22,11 +22,14 @@ from stores.sqlite.allowance import spend
 from stores.sqlite.compile import DEEPEST, Compiler, arrays_before
 from stores.sqlite.functions import parsed
 from stores.sqlite.tables import json_path
+from stores.steps import PARSE_SHIFT
 
 _SMALL: Final = 2_048
-"""Bytes of a document up to which its values are collected. They bound the memory, with `_MOST_ROWS`."""
+"""Bytes of a document up to which its values are collected."""
 _MOST_ROWS: Final = 4_000
-"""Rows that are collected before they are added to their groups."""
+_MOST_TEXT: Final = 131_072
+"""Rows, and characters of their values, that are collected before they are added to their groups. Parsing more in one
+call would hold the interpreter, and with it the event loop."""
 
 _Texts = tuple[str | None, ...]
 
@@ -45,7 +48,7 @@ def add_rows(
     measured = accumulator.measured
     count = len(by)
     collected: dict[_Texts, list[_Texts]] = {}
-    left = _MOST_ROWS
+    left, size = _MOST_ROWS, 0
     for whole, *texts in connection.execute(_sql([*by, *measured], rows), compiler.values):
         if whole is not None:
             accumulator.add(parsed(whole))
@@ -57,9 +60,12 @@ def add_rows(
         else:
             found.append(texts[count:])
         left -= 1
-        if not left:
+        size += sum(map(len, filter(None, texts)))
+        if not left or size > _MOST_TEXT:
+            spend(size >> PARSE_SHIFT)
             _add(accumulator, by, collected)
-            collected, left = {}, _MOST_ROWS
+            collected, left, size = {}, _MOST_ROWS, 0
+    spend(size >> PARSE_SHIFT)
     _add(accumulator, by, collected)
 
 
@@ -68,7 +74,7 @@ def _sql(paths: Sequence[Path], rows: str) -> str:
     needed if it is large, and if a path leads through an array."""
     through = [arrays_before(path) for path in dict.fromkeys(paths) if len(path) > 1]
     is_whole = " OR ".join([f"octet_length(doc)>{_SMALL}", *through])
-    texts = [f"doc->{json_path(path)}" for path in paths]
+    texts = [f"CASE WHEN octet_length(doc)<={_SMALL} THEN doc->{json_path(path)} END" for path in paths]
     return f"SELECT {','.join([f'CASE WHEN {is_whole} THEN CAST(doc AS BLOB) END', *texts])} FROM {rows}"
 
 
