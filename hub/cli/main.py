@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
+import typer.main
 
 from hub.cli.doctor import doctor
 from hub.cli.exports import export
@@ -60,10 +63,16 @@ app.command("watch")(watch)
 app.command("doctor")(doctor)
 
 
+@cache
+def built() -> Callable[..., int | None]:
+    """Return the program with all its commands."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
-        code = app(standalone_mode=False)
+        code = built()(standalone_mode=False)
     except typer.TyperException as error:
         code = fail(error.format_message(), error.exit_code)
     except Failure as error:

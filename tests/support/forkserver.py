@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, BinaryIO, Final, cast
 
-from hub.cli.main import main
+from hub.cli.main import built, main
 from tests.support.program import ROOT
 
 LARGEST_REQUEST: Final = 131_072
@@ -38,8 +38,11 @@ IMPORTED: Final = (
     "hub.services.rescue",
     "openpyxl",
     "precis_i18n",
+    "rich._emoji_codes",
     "stores.mongo.engine",
     "stores.sqlite.engine",
+    "typer._adapters",
+    "typer._click.decorators",
     "zxcvbn.frequency_lists",
 )
 """Modules that commands import when they need them."""
@@ -299,6 +302,7 @@ class Forking:
 def serve(control: int) -> None:
     for module in IMPORTED:
         import_module(module)
+    built()
     gc.collect()
     gc.freeze()
     job = Forking(socket.socket(fileno=control)).next_job()
