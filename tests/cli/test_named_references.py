@@ -140,3 +140,15 @@ def test_what_has_no_such_value_is_said(shop: CommandLine) -> None:
     refused = shop("export", "orders", "bad.ndjson", "--only", "customer:name", code=1).err
     assert "--only customer:name: name is not a unique field of customers; there are: number, code" in refused
     assert not (shop.folder / "bad.ndjson").exists()
+
+
+def test_a_store_that_may_not_be_read_is_out_of_sight(shop: CommandLine) -> None:
+    scopes = ("--scope", "GET /orders/*", "--scope", "GET /stores/*")
+    token = shop("token", "create", "orders", *scopes, "--quiet").out.strip()
+    url = json.loads((shop.folder / "data" / "hub.json").read_text())["url"]
+    afar = CommandLine(shop.folder / "afar", {"HUB_URL": url, "HUB_TOKEN": token})
+    afar.folder.mkdir()
+    done = afar("export", "orders", "out.ndjson", "--only", "number,customer:code", code=1)
+    assert "2 references to entities without a value that you may see are left out" in done.err
+    rows = [json.loads(line) for line in (afar.folder / "out.ndjson").read_text().splitlines()]
+    assert plain(rows) == [{"number": 500}, {"number": 501}, {"number": 502}]

@@ -137,6 +137,19 @@ async def test_an_index_of_a_part_serves_no_more_than_this_part(engine: Engine, 
 
 
 @pytest.mark.engine("sqlite")
+async def test_a_unique_index_of_system_fields_is_not_read_for_its_order(engine: Engine) -> None:
+    """It has expressions in the place of columns, so that its errors bear its name: no query can seek in it."""
+    index = {"fields": ["owner", "time"], "unique": True}
+    await engine.define(parse_definition({"name": STORE, "indexes": [index]}))
+    entities = [made(n) | {"time": 1_700_000_000_000 + n, "owner": GROUP if n % 100 else USER} for n in range(COUNT)]
+    await insert(engine, *entities)
+    query = query_of({"owner": USER}, "")
+    plan = await plan_of(engine, query)
+    assert plan.read < 8 * PAGE, plan.text
+    assert await find(engine, query) == answer(entities, query)[:PAGE]
+
+
+@pytest.mark.engine("sqlite")
 async def test_a_list_while_the_index_goes(
     engine: Engine, entities: list[Entity], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+import threading
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from stores.errors import InvalidQuery, NotFound
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
+from stores.relation import Value
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import ME, user
@@ -24,7 +26,15 @@ from tests.support.tasks import end
 pytestmark = pytest.mark.gate("sqlite")
 
 TARGETS = StoreDefinition("targets", (Field("text", "JSON"),), open=False)
-SOURCES = StoreDefinition("sources", (Field("n", "Number"), Field("to", "Reference", store="targets")), open=False)
+SOURCES = StoreDefinition(
+    "sources",
+    (
+        Field("n", "Number"),
+        Field("to", "Reference", store="targets"),
+        Field("several", "Reference", store="targets", many=True),
+    ),
+    open=False,
+)
 ADMIN = user(admin=True)
 
 
@@ -75,6 +85,28 @@ async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expa
     for _ in range(MOST_LARGE_EXPANSIONS_EACH - 1):
         places._leave(ME)
     assert not places._occupancy._inside
+
+
+@pytest.mark.parametrize(("field", "is_in_thread"), [("to", False), ("several", True)])
+async def test_long_lists_of_references_are_looked_through_in_a_thread(
+    expansions: Expansions, engine: Engine, monkeypatch: pytest.MonkeyPatch, field: str, is_in_thread: bool
+) -> None:
+    """Each of their references takes as long as an entity with one does."""
+    [target] = await engine.entities("targets", Query(limit=1))
+    id = target["_id"]
+    sources = [entity(n=n, to=id, several=[id] * 600, time=10 + n) for n in range(6)]
+    await engine.commit([Insert("sources", each) for each in sources], None)
+    used: list[object] = []
+    values_in = expansion.values_in
+
+    def noted(*arguments: Any) -> list[set[Value]]:
+        used.append(threading.current_thread())
+        return values_in(*arguments)
+
+    monkeypatch.setattr(expansion, "values_in", noted)
+    page = await read(expansions, "sources", 9, field)
+    assert len(page.texts) == 9
+    assert [each is threading.main_thread() for each in used] == [not is_in_thread]
 
 
 async def test_a_refused_expansion_leaves_its_place(expansions: Expansions, monkeypatch: pytest.MonkeyPatch) -> None:
