@@ -159,8 +159,10 @@ async def test_head_answers_as_get_without_a_body(user: Client, store: str) -> N
         got, head = await user.get(path), await user.request("HEAD", path)
         assert head.status_code == got.status_code
         assert head.content == b""
-        for name in ("etag", "content-type", "content-length", "x-position"):
+        for name in ("etag", "content-type", "content-length"):
             assert head.headers.get(name) == got.headers.get(name)
+        # Its value may have moved: the hub notes when a session was used last.
+        assert ("x-position" in head.headers) == ("x-position" in got.headers)
 
 
 async def test_the_history_tells_time_who_what_and_both_values(user: Client, other: Client, hub: Hub) -> None:
