@@ -106,6 +106,7 @@ async def test_an_entity_that_is_larger_already_is_read_shared_moved_and_deleted
         assert (await again.delete(f"/{store}/{id}")).status_code == 200
 
 
+@pytest.mark.gate("sqlite")
 async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     """Megabytes of text, then numbers, which take many times more space in MongoDB than in JSON. The answer is 400 with
     the limit, never 500."""

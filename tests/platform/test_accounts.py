@@ -286,6 +286,7 @@ async def lock_tokens(database: Database) -> None:
     connection.close()
 
 
+@pytest.mark.gate("sqlite")
 async def test_thousands_of_expired_sessions_all_go(database: Database, tmp_path: Path) -> None:
     """There are more than one round of housekeeping deletes."""
     async with running_hub(database, tmp_path):

@@ -22,6 +22,7 @@ TOO_DEEP = [f"A tree of groups may have {MOST} levels: this one would have {MOST
 LIMIT = "MOST_GROUP_LEVELS"
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_group_on_a_further_level_is_refused(hub: Hub, admin: Client, store: str) -> None:
     """When it is created, alone and in an array, and when it moves, alone and with what is below it."""
     groups = await hub.groups(MOST)
@@ -57,7 +58,9 @@ async def test_an_array_of_groups_below_many_others_blocks_nobody(hub: Hub, admi
 
 
 @pytest.mark.engine("mongodb")
-@pytest.mark.parametrize(("store", "field"), [("groups", "parent"), ("users", "group")])
+@pytest.mark.parametrize(
+    ("store", "field"), [pytest.param("groups", "parent", marks=pytest.mark.full), ("users", "group")]
+)
 async def test_the_groups_above_an_array_are_read_once(hub: Hub, admin: Client, store: str, field: str) -> None:
     """Not once for each of its entities."""
     groups = await hub.groups(MOST - 1)
