@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from stores.protocol import Engine
 from tests.support import hub, mongod, programs, surroundings
+from tests.support.distribution import GroupScheduling
 from tests.support.engines import KINDS, Database, fitting_database, opened, sqlite_database
 from tests.support.hub import Hub, StartHub, running_hub
 
@@ -127,13 +129,6 @@ def parameters_of(item: pytest.Item) -> dict[str, object]:
     return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
-def group_of(item: pytest.Item) -> str:
-    """Return the folder, the file and the engine of a test. The tests of a group run in one process, which shares its
-    servers with other groups. With larger groups the last one would run alone for minutes."""
-    kind = parameters_of(item).get("engine_kind", "")
-    return f"{item.path.parent.name} {item.path.stem} {kind}".rstrip()
-
-
 def rank_of(item: pytest.Item) -> int:
     folder = item.path.parent.name
     return LONG.index(folder) if folder in LONG else len(LONG)
@@ -144,9 +139,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine_kind", chosen_kinds(metafunc.config), scope="session")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Name the test's group. Later is too late: pytest-xdist asks for it before `pytest_collection_modifyitems`."""
-    item.add_marker(pytest.mark.xdist_group(group_of(item)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from tests.support.program import ROOT
 
-PARALLEL: Final = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
+PARALLEL: Final = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")
 PARTS: Final = {
     "hostile": ("tests/hostile",),
     "live": ("tests/live", "tests/faults", "tests/conformance/test_history.py", *PARALLEL),

@@ -10,6 +10,8 @@ from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, unique
 
+pytestmark = pytest.mark.gate("sqlite")
+
 PASSWORD = "open sesame 1"
 
 
@@ -81,7 +83,6 @@ async def test_a_password_never_comes_out(hub: Hub, admin: Client) -> None:
             assert secret not in answer.text
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     "params",
     [
@@ -108,7 +109,6 @@ async def test_a_password_cannot_be_asked_about(admin: Client, params: dict[str,
     refused(await admin.get("/sessions?sort=digest"), 400)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_password_has_a_shortest(hub: Hub, admin: Client) -> None:
     """Shorter passwords and values that are not text are refused."""
     user = await hub.as_user(password=PASSWORD)
@@ -273,7 +273,6 @@ async def test_system_stores_have_conditions_and_history_too(hub: Hub, admin: Cl
     refused(await admin.get(path), 404)
 
 
-@pytest.mark.gate("sqlite")
 async def test_system_entities_are_changed_one_by_one(admin: Client) -> None:
     """Bulk changes and upserts are answered 400."""
     for store in ("users", "groups", "roles", "tokens", "sessions", "stores"):

@@ -15,6 +15,8 @@ from tests.platform.answers import Scenario, good, play, refused
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
 
+pytestmark = pytest.mark.gate("sqlite")
+
 SOME = "5f00000000000000000000a1"
 MEBIBYTE = 1_048_576
 
@@ -28,7 +30,6 @@ NOT_JSON = [
 ]  # fmt: skip
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
 async def test_what_is_not_json_is_refused(user: Client, bare: str, body: bytes) -> None:
     """Bad syntax, NaN, infinity, lone surrogates and invalid UTF-8 are answered 400 on every call with a body. An empty
@@ -42,7 +43,6 @@ async def test_what_is_not_json_is_refused(user: Client, bare: str, body: bytes)
     refused(await user.send("POST", "/auth", body), 400 if len(body) <= 16_384 else 413, named)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("body", [b"null", b"5", b'"a"', b"true", b"1.5"])
 async def test_json_that_is_no_object_is_refused(user: Client, bare: str, body: bytes) -> None:
     """An entity is an object; a change is never an array."""
@@ -81,7 +81,6 @@ BAD_ENTITIES: list[tuple[str, bytes, str]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("body", "name"), [e[1:] for e in BAD_ENTITIES], ids=[e[0] for e in BAD_ENTITIES])
 async def test_a_bad_entity_is_refused_by_name(user: Client, bare: str, body: bytes, name: str) -> None:
     """Every kind of write is answered 400 with the field, and nothing is written."""
@@ -119,7 +118,6 @@ async def test_integers_of_64_bits_are_exact(user: Client, store: str) -> None:
         assert await user.list(f"{store}?n={value}") == [made]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_large_body_is_refused(user: Client, store: str) -> None:
     """A body of 1 MiB is accepted, one byte more is answered 413."""
     frame = len(b'{"a":""}')
@@ -139,7 +137,6 @@ async def test_an_array_may_be_larger_than_an_entity(user: Client, store: str) -
     assert len(made) == 4
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_declared_length_beyond_every_bound_is_refused_at_once(hub: Hub, user: Client, bare: str) -> None:
     """It is refused before any byte of the body arrives."""
     async with wire(hub.process.port) as connection:
@@ -151,7 +148,6 @@ async def test_a_declared_length_beyond_every_bound_is_refused_at_once(hub: Hub,
         await connection.closed()
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_body_without_a_declared_length_is_counted(hub: Hub, user: Client, bare: str) -> None:
     """The answer is 413 as soon as the body is too large, even before its end."""
     async with wire(hub.process.port) as connection:
@@ -198,7 +194,6 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("path", "method"), NOWHERE)
 async def test_an_unknown_path_or_store_is_404(user: Client, bare: str, path: str, method: str) -> None:
     """This holds for every method and every spelling of the path."""
@@ -240,7 +235,6 @@ WRONG_METHODS = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("method", "path", "allowed"), WRONG_METHODS)
 async def test_a_wrong_method_is_told_the_right_ones(
     user: Client, bare: str, method: str, path: str, allowed: set[str]
@@ -255,7 +249,6 @@ QUERIES = ["?a=%ff", "?%ff=1", "?a=%00", "?a[contains]=%00", "?%00=1", "?$where=
            "?a..b=1", "?sort=%ff", "?only=%00", "?filter=%ff", "?since=%ff&limit=x"]  # fmt: skip
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_bad_query_string_is_refused(user: Client, bare: str, query: str) -> None:
     """Invalid UTF-8, NUL and impossible field names are answered 400."""
@@ -289,7 +282,6 @@ async def test_lists_in_parameters_are_refused_before_their_items_are_read(user:
     assert refused(await user.get(f"/{bare}", {"only": ",".join("a" * 2_000)}), 400).keys() == {"only"}
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["a[gt", "[gt]", "[]", "a]", "a[b]c", "a[gt]]", "a[[gt]", "a]gt["])
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_brackets_that_hold_no_operator_of_a_field_are_named(
@@ -301,7 +293,6 @@ async def test_brackets_that_hold_no_operator_of_a_field_are_named(
     assert list(refused(answer, 400)) == [name]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, bare: str) -> None:
     """It may be encoded as CESU-8 bytes or as a JSON escape in a filter."""
     for query in ("a=%ed%a0%80", "filter=%7B%22a%22%3A%22%5Cud800%22%7D"):
@@ -311,7 +302,6 @@ async def test_a_lone_surrogate_in_a_query_is_refused(hub: Hub, user: Client, ba
             assert (answer.status, answer.json()["code"]) == (400, "400")
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_long_query_string_gets_an_answer(hub: Hub, user: Client, bare: str) -> None:
     """It is refused in the hub's own format, and the hub keeps working."""
     async with wire(hub.process.port) as connection:
@@ -323,7 +313,6 @@ async def test_a_long_query_string_gets_an_answer(hub: Hub, user: Client, bare: 
     assert await user.list(bare) == []
 
 
-@pytest.mark.gate("sqlite")
 async def test_what_is_not_http_harms_nobody(hub: Hub, user: Client, bare: str) -> None:
     """The connection is closed, and the hub keeps working."""
     for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"GET\r\n\r\n", b"\0" * 5_000 + b"\r\n\r\n"):
@@ -333,7 +322,6 @@ async def test_what_is_not_http_harms_nobody(hub: Hub, user: Client, bare: str) 
     assert await user.list(bare) == []
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_error_quotes_no_more_than_it_must(user: Client, bare: str) -> None:
     """A huge name is shortened, so that the answer stays small."""
     long = "$" + "x" * 100_000
@@ -351,7 +339,6 @@ async def test_an_error_quotes_no_more_than_it_must(user: Client, bare: str) -> 
     assert len(answer.content) < 200_000
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_unknown_parameter_of_a_write_is_named(user: Client, bare: str) -> None:
     """This holds for creation, change, replacement, deletion and sharing."""
     one = f"/{bare}/{SOME}"
@@ -359,7 +346,6 @@ async def test_an_unknown_parameter_of_a_write_is_named(user: Client, bare: str)
         refused(await user.request(method, path + "?colour=1", json={}), 400, "colour")
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["sort", "only"])
 async def test_a_list_parameter_without_a_field_is_named(user: Client, bare: str, bare_typed: str, name: str) -> None:
     for store in (bare, bare_typed):
@@ -369,7 +355,6 @@ async def test_a_list_parameter_without_a_field_is_named(user: Client, bare: str
     assert "" not in refused(await user.get(f"/{bare}", {"filter": '{"":1}'}), 400)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> None:
     """This holds for signing in too. The Content-Type alone does not matter, because curl sends a form's for any
     body."""
@@ -387,7 +372,6 @@ async def test_a_form_is_told_that_json_is_wanted(user: Client, bare: str) -> No
     assert taken.json() == {"success": True, "count": 0}
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
 async def test_a_byte_order_mark_before_json_is_ignored(hub: Hub, user: Client, kind: str) -> None:
     """RFC 8259 lets a parser ignore it. In another encoding the error blames the encoding, not the Content-Type."""

@@ -12,6 +12,8 @@ from tests.platform.answers import refused
 from tests.support.hub import Client, Hub, entity_of, unique
 from tests.support.program import printed
 
+pytestmark = pytest.mark.gate("sqlite")
+
 
 async def definition_of(admin: Client, name: str) -> Entity:
     [found] = await admin.list("stores", {"name": name})
@@ -89,7 +91,6 @@ BAD: list[tuple[Entity, str]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("definition", "name"), BAD, ids=[str(n) for n in range(len(BAD))])
 async def test_a_bad_definition_is_refused_by_name(admin: Client, definition: Entity, name: str) -> None:
     """Every error names its place, and no store is created."""
