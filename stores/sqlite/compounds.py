@@ -60,6 +60,8 @@ def drop_compound(connection: apsw.Connection, table: StoreTable, index: Compoun
 def served_conditions(table: StoreTable, where: Filter) -> str:
     """Return the SQL that adds to a condition those of the indexes that may serve it. It excludes no row: `where`
     implies them."""
+    if not table.compounds:
+        return ""
     partial = (index for index in table.compounds.values() if index.where != EVERYTHING)
     return "".join(f" AND {condition(index)}" for index in partial if implies(where, index.where))
 

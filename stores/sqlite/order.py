@@ -72,7 +72,7 @@ class Order:
 
 def compile_order(compiler: Compiler, wanted: Query) -> Order:
     query = _without_constants(compiler, wanted)
-    filled = _filled_paths(query.where)
+    filled = frozenset() if query.after is None else _filled_paths(query.where)
     special = [s for s in query.sort if compiler.plain_value(s.path) is None]
     if len(special) > 1:
         return _by_one_key(compiler, query)
@@ -93,7 +93,10 @@ def compile_order(compiler: Compiler, wanted: Query) -> Order:
 def _without_constants(compiler: Compiler, query: Query) -> Query:
     """Return the query without the fields of its sort that its filter compares with one value, except the last one:
     they would only be in the way of an index."""
-    values = {part.path: part.value for part in conjuncts(query.where) if isinstance(part, Equal)}
+    sorted_by = [sort.path for sort in query.sort[:-1]]
+    values = {p.path: p.value for p in conjuncts(query.where) if isinstance(p, Equal) and p.path in sorted_by}
+    if not values:
+        return query
     after = query.after or [None] * len(query.sort)
 
     def is_constant(sort: Sort, value: Json) -> bool:
