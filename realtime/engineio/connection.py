@@ -1,5 +1,5 @@
 """One client: its session, the WebSocket or poll that reaches it, and its messages on their way to the application.
-What waits to be sent to it is in `client_output.py`.
+Its output is in `client_output.py`.
 
 All of it runs on the event loop and never waits, except for the worker of the inbox. That task exists only while the
 application handles a message.

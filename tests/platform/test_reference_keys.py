@@ -68,7 +68,7 @@ KEYS: list[tuple[str, Any, list[Any], list[Any]]] = [
 ]
 """Type of the key, a value, other forms of the value, and what is none."""
 JSON_TYPES = {"Number": "Must be a whole number", "Text": "Must be a string"}
-"""What is said about values of another JSON type than the key has. `"5"` is no number."""
+"""The errors for values of another JSON type than the key has. `"5"` is no number."""
 
 
 @pytest.mark.parametrize(("kind", "value", "forms", "wrong"), KEYS)
