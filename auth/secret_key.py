@@ -64,12 +64,15 @@ class SecretKey:
         """Return the sub-key of a purpose; always the same bytes. `length` is at most 8 160."""
         return self._derived(purpose, length)
 
-    def digest(self, purpose: str, data: bytes) -> str:
-        """Return the HMAC-SHA-256 in hexadecimal digits.
+    def digest(self, purpose: str, *pieces: bytes) -> str:
+        """Return the HMAC-SHA-256 of the pieces, one after the other, in hexadecimal digits.
 
-        Without the key, nobody can test a guess of `data` against it.
+        Without the key, nobody can test a guess of them against it.
         """
-        return hmac.new(self.derive(purpose), data, hashlib.sha256).hexdigest()
+        made = hmac.new(self.derive(purpose), digestmod=hashlib.sha256)
+        for piece in pieces:
+            made.update(piece)
+        return made.hexdigest()
 
     def sealer(self, purpose: str) -> Sealer:
         """Return a cipher for values that the hub stores and reads again."""

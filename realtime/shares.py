@@ -17,11 +17,11 @@ from typing import Annotated, Final
 from realtime.subscriber import Subscriber
 from stores.bounds import Limit
 
-PERIOD: Final = 0.5
+PERIOD: Final = 0.25
 """Length of a period in seconds."""
 
-MOST_SHARE_STEPS: Final[Annotated[int, Limit("user and half a second", "steps of fan-out", "events wait")]] = 1_000_000
-"""Steps of fan-out that one user may take in a period: about 0.1 s."""
+MOST_SHARE_STEPS: Final[Annotated[int, Limit("user and quarter second", "steps of fan-out", "events wait")]] = 500_000
+"""Steps of fan-out that one user may take in a period: about 0.05 s."""
 
 MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000
 """Steps that the costly filters of one user may take for a change, in all its live subscriptions: about 0.2 s. Beyond

@@ -58,11 +58,12 @@ class Pair:
         began = time.perf_counter()
         made = await self._call("POST", f"/{self.store}", fields)
         self.written += 1
-        read = await self._call("GET", f"/{self.store}/{made['_id']}")
-        found = await self._call("GET", f"/{self.store}?slice={self.number}&sort=-number&limit=1")
+        async with asyncio.TaskGroup() as both:  # the event may arrive before what is read back
+            both.create_task(self._heard(made["_id"], began))
+            read = await self._call("GET", f"/{self.store}/{made['_id']}")
+            found = await self._call("GET", f"/{self.store}?slice={self.number}&sort=-number&limit=1")
         if read != made or [e["_id"] for e in found] != [made["_id"]] or made["number"] != fields["number"]:
             self.report.fault(f"wrong answers: {made} {read} {found}")
-        await self._heard(made["_id"], began)
 
     async def _heard(self, id: str, began: float) -> None:
         await self.listener.until(lambda: id in self.watch.view)

@@ -295,11 +295,12 @@ async def idempotency_key(
         return None
     if not _KEY.match(header):
         raise BadRequest("Idempotency-Key", "Takes 1 to 255 visible ASCII characters.")
-    request = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], body))
+    head = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], b""))
     expires = now_ms() + context.settings.idempotency_hours * HOUR
     digest = context.key.digest
-    if len(request) > SMALL_BODY:
-        fingerprint = await in_thread(digest, "idempotency", request)
+    # Not one text of both: copying sixty megabytes holds up the loop.
+    if len(body) > SMALL_BODY:
+        fingerprint = await in_thread(digest, "idempotency", head, body)
     else:
-        fingerprint = digest("idempotency", request)
+        fingerprint = digest("idempotency", head, body)
     return IdempotencyKey(f"{principal.user_id}:{header}", fingerprint, expires)
