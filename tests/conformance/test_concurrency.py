@@ -110,6 +110,7 @@ async def test_an_abandoned_commit_happens_or_not(engine: Engine) -> None:
     assert set(halves.values()) == {2}  # a commit in progress ends, so some are there
 
 
+@pytest.mark.gate("sqlite")
 @pytest.mark.timeout(240)
 async def test_ten_thousand_inserts_at_once_are_all_in_the_feed(engine: Engine) -> None:
     """There are 10 000 change records in commit order, both when reading and when following the feed."""

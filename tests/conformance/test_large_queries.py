@@ -105,6 +105,7 @@ async def test_what_names_many_owners(engine: Engine, stored: list[Entity]) -> N
         await check(engine, stored, where)
 
 
+@pytest.mark.gate("sqlite")
 async def test_ten_thousand_upserts(engine: Engine) -> None:
     """In one commit; half of them update existing entities."""
     await insert(engine, *(entity(code=f"c{n}") for n in range(0, MOST, 2)))

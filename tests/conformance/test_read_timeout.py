@@ -65,6 +65,7 @@ async def test_a_commit_that_searches_too_long(database: Database) -> None:
         assert await engine.count(STORE) == MANY
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_count_of_the_hub_s_own_takes_its_time(database: Database) -> None:
     """The check of a new definition must read a store of any size."""
     async with hasty(database) as engine:
@@ -73,6 +74,7 @@ async def test_a_count_of_the_hub_s_own_takes_its_time(database: Database) -> No
         assert await engine.count(STORE, Not(SLOW), lambda entity: entity["n"] % 3 == 0) == MANY // 3
 
 
+@pytest.mark.gate("sqlite")
 async def test_a_definition_is_checked_however_long_it_takes(database: Database) -> None:
     """Whether the database or the hub decides about an entity."""
     old = StoreDefinition(STORE)

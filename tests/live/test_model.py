@@ -227,9 +227,12 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.generated(2.0)
-def test_views_are_what_rest_shows(stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config) -> None:
+def test_views_are_what_rest_shows(
+    stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config, database: Database
+) -> None:
     """Several principals, random writes, permissions, filters, projections, disconnects, resumes and restarts."""
-    runs = extent_of(pytestconfig).model_runs
+    extent = extent_of(pytestconfig)
+    runs = extent.model_runs if database.kind == "sqlite" else extent.model_runs_on_mongodb
     machine = type("Model", (Model,), {"stage": stage[0], "loop": stage[1]})
     # Failures are not shrunk: that takes minutes against a real hub, and a run has few steps.
     phases = (Phase.explicit, Phase.generate)

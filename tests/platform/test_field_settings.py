@@ -10,6 +10,8 @@ import pytest
 from tests.platform.answers import definition_of, good, refused
 from tests.support.hub import Client, Hub, entity_of, unique
 
+pytestmark = pytest.mark.gate("sqlite")  # checked above the engines
+
 FIELDS: list[dict[str, Any]] = [
     {"id": "mail", "type": "Email", "unique": True},
     {"id": "phones", "type": "Phone", "many": True, "distinct": True, "index": True},

@@ -17,6 +17,8 @@ from tests.support.entities import USER, entity
 from tests.support.hub import Client, Hub, running_hub, unique
 from tests.support.standstill import no_standstill, read_metrics
 
+pytestmark = pytest.mark.gate("sqlite")  # decided above the engines
+
 MOST = 64
 TOO_DEEP = [f"A tree of groups may have {MOST} levels: this one would have {MOST + 1}."]
 LIMIT = "MOST_GROUP_LEVELS"

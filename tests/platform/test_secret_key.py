@@ -17,6 +17,8 @@ from tests.support.engines import Database, opened
 from tests.support.hub import HubProcess, environment, launch, running_hub
 from tests.support.program import HUB
 
+pytestmark = pytest.mark.gate("sqlite")  # the key is no matter of the engine
+
 KEY = SecretKey(bytes(range(32)))
 OTHER = SecretKey(bytes(32))
 

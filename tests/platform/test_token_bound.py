@@ -14,6 +14,8 @@ from tests.support.engines import Database
 from tests.support.hub import Hub, running_hub
 from tests.support.standstill import no_standstill, read_metrics
 
+pytestmark = pytest.mark.gate("sqlite")  # counted above the engines
+
 MOST = 5
 PASSWORD = "open sesame 1"
 
