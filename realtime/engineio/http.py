@@ -1,6 +1,6 @@
 """Engine.IO over HTTP without I/O: parsed requests, and responses.
 
-Errors are status 400 (403 for code 4) with `{"code": n, "message": …}`:
+Errors are status 400 (403 for code 4, 503 while the server shuts down) with `{"code": n, "message": …}`:
 
 | code | message |
 | --- | --- |
@@ -59,9 +59,21 @@ MESSAGES: Final = {
 class Refused(Exception):
     """The request is answered with an error. `message` replaces the default text of the code."""
 
+    status = 400
+
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(message or MESSAGES[code])
         self.code = code
+        if code is ErrorCode.FORBIDDEN:
+            self.status = 403
+
+
+class ShuttingDown(Refused):
+    """The server is closing. Clients take 503 as a reason to try again later, and 403 as the end."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.FORBIDDEN, "Shutting down")
+        self.status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +215,7 @@ def too_large_response() -> Response:
 
 
 def error_response(refused: Refused) -> Response:
-    status = 403 if refused.code is ErrorCode.FORBIDDEN else 400
-    return _response(status, "application/json", _json({"code": refused.code, "message": str(refused)}))
+    return _response(refused.status, "application/json", _json({"code": refused.code, "message": str(refused)}))
 
 
 def _json(value: object) -> bytes:

@@ -24,7 +24,7 @@ from realtime.engineio.asgi import BodyTooLarge, HungUp, read_body, reject, resp
 from realtime.engineio.connection import Connection, log
 from realtime.engineio.deadlines import Deadlines
 from realtime.engineio.host import Result
-from realtime.engineio.http import ErrorCode, Refused, Request, Response
+from realtime.engineio.http import ErrorCode, Refused, Request, Response, ShuttingDown
 from realtime.engineio.options import Options
 from realtime.engineio.packets import (
     Data,
@@ -294,7 +294,7 @@ class EngineIOServer:
     async def _connect(self, request: Request, scope: Scope) -> Connection:
         """Return a new connection that the application has accepted. Raises Refused."""
         if self._is_closing:
-            raise Refused(ErrorCode.FORBIDDEN, "Shutting down")
+            raise ShuttingDown
         now = asyncio.get_running_loop().time()
         sid = self.generate_id()
         session = Session(sid, request.version, request.transport, self.options, now, octets=request.octets)

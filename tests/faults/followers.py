@@ -23,6 +23,13 @@ LAST = "last"
 CUT_OFF = (OSError, Ended, Refused, ConnectionClosed, InvalidHandshake)
 
 
+async def wait_out(declined: Declined) -> None:
+    """Wait for a moment if the database was unavailable: MongoDB may still elect a primary after an earlier fault."""
+    if declined.answer["error"]["code"] != "503":
+        raise declined
+    await asyncio.sleep(PAUSE)
+
+
 class Follower:
     """Follows one view from beginning to end, over any number of connections. `restless`: it disconnects by itself
     after about so many events."""
@@ -60,9 +67,7 @@ class Follower:
             except CUT_OFF:
                 await asyncio.sleep(PAUSE)
             except Declined as declined:
-                if declined.answer["error"]["code"] != "503":
-                    raise
-                await asyncio.sleep(PAUSE)
+                await wait_out(declined)
 
     async def _follow(self, connection: LiveClient) -> None:
         self.connection = connection
@@ -111,6 +116,10 @@ class Sleeper(Follower):
     """Subscribes at the beginning, disconnects, and resumes when everything is over."""
 
     async def fall_asleep(self) -> None:
-        async with live(self.client.url, self.client) as connection:
-            self._begin(await self._watch(connection))
-            connection.abort()
+        while not self.watches:
+            try:
+                async with live(self.client.url, self.client) as connection:
+                    self._begin(await self._watch(connection))
+                    connection.abort()
+            except Declined as declined:
+                await wait_out(declined)

@@ -583,6 +583,16 @@ async def test_a_shutdown_closes_everyone_with_its_name(way: str) -> None:
         assert heard.gone == [CloseReason.SHUTDOWN] * 2
 
 
+async def test_during_a_shutdown_clients_are_told_to_come_back() -> None:
+    """Clients connect again after 503, and give up after 403."""
+    async with echo() as (served, _, server):
+        await server.shutdown()
+        assert (await served.get(4)).status_code == 503
+        with pytest.raises(InvalidStatus, match="503"):
+            async with served.websocket(4):
+                pass
+
+
 async def test_a_shutdown_does_not_wait_for_work_without_end() -> None:
     """The application may wait for a database that never answers. Its client has gone."""
     begun = asyncio.Event()
