@@ -28,11 +28,13 @@ class CommitSize:
         self._commit: str | None = None
         self._changes = self._bytes = 0
 
-    def add(self, change: Change) -> None:
+    def add(self, change: Change) -> bool:
+        """Add the next change; return whether its commit is too large."""
         if change.commit is None or change.commit != self._commit:
             self._commit, self._changes, self._bytes = change.commit, 0, 0
         self._changes += 1
         self._bytes += change.size
+        return self.is_too_large
 
     @property
     def is_too_large(self) -> bool:
@@ -60,10 +62,12 @@ def mark_commits(
     `continued` is a commit of which earlier changes have been read before. With `cut`, more of the last commit may
     follow. `too_large` decides about the changes of one commit, which may be a part of it."""
     for start, end in _runs(changes):
-        run = changes[start:end]
         is_open = cut and end == len(changes)
-        is_alone = len(run) == 1 and not is_open and run[0].commit != continued
-        if is_alone or too_large(run):
+        if end - start == 1 and not is_open and changes[start].commit != continued:
+            changes[start].commit = None  # it is alone
+            continue
+        run = changes[start:end]
+        if too_large(run):
             for change in run:
                 change.commit = None
         else:

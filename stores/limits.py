@@ -14,6 +14,8 @@ from stores.errors import InvalidEntity, Violation
 
 MOST_VIOLATIONS: Final[Annotated[int, Limit("request", "errors", "the rest is not listed")]] = 1_000
 
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _FLOAT_FROM = 2.0**63
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")  # the smallest integer beyond 64 bits has 19 digits
 _DEEPEST = 250  # levels; the interpreter's stack ends at about 500
@@ -55,7 +57,8 @@ def check_document(entity: dict[str, Any], limits: EntityLimits, prefix: str = "
     outside = {name: value for name, value in entity.items() if name not in inside} if inside else entity
     try:
         _check_object(outside, path, limits, limits.depth, found)
-        _check_object(inside, path, replace(limits, in_filter=True) if inside else limits, limits.depth, found)
+        if inside:
+            _check_object(inside, path, replace(limits, in_filter=True), limits.depth, found)
     except _Enough:
         pass
     return found
@@ -65,13 +68,21 @@ def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, dept
     if depth == 0:
         _report(found, _text(path), "too_deep", limits.depth)
         return
+    longest = limits.name_length
     for name, item in value.items():
         if (not name or "." in name or name[0] == "$" or "\0" in name) and not (limits.in_filter and _may_filter(name)):
             _report(found, _text((path, name)).replace("\0", "\\u0000"), "bad_name")
-        elif len(name) > limits.name_length:
-            _report(found, _text((path, name)), "name_too_long", limits.name_length)
-        elif type(item) not in _ALWAYS_GOOD:
-            _check_value(item, (path, name), limits, depth - 1, found)
+        elif len(name) > longest:
+            _report(found, _text((path, name)), "name_too_long", longest)
+        else:
+            kind = type(item)
+            # Texts and integers here, without a path and a call: most values are good.
+            if kind is str:
+                is_good = "\0" not in item
+            else:
+                is_good = kind in _ALWAYS_GOOD or (kind is int and _LEAST <= item <= _MOST)
+            if not is_good:
+                _check_value(item, (path, name), limits, depth - 1, found)
 
 
 def _may_filter(name: str) -> bool:
@@ -84,7 +95,7 @@ def _check_value(value: Any, path: _Path, limits: EntityLimits, depth: int, foun
         if "\0" in value:
             _report(found, _text(path), "nul")
     elif kind is int:
-        if not -(2**63) <= value < 2**63:
+        if not _LEAST <= value <= _MOST:
             _report(found, _text(path), "integer_range")
     elif kind is dict:
         _check_object(value, path, limits, depth, found)

@@ -352,7 +352,9 @@ class StoreDefinition:
     def check_changes(self, changes: Entity) -> tuple[Entity, list[Violation]]:
         """Check the fields that a merge changes. Return them with canonical values, and their violations."""
         checked, violations = self.check_values(changes)
-        return checked, missing((name for name in self.required if name in changes), changes) + violations
+        if self.required:
+            violations = missing((name for name in self.required if name in changes), changes) + violations
+        return checked, violations
 
     def check_values(self, entity: Entity) -> tuple[Entity, list[Violation]]:
         """Check each field. Return all with canonical values, except values that their types reject, and at least the
@@ -362,7 +364,8 @@ class StoreDefinition:
         if self.serials and not self.keeps_serials:  # the hub assigns them: what is sent is dropped
             entity = {name: value for name, value in entity.items() if name not in self.serial_names}
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
-        violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))
+        if self.scalar_paths:
+            violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))
         return checked, violations
 
 

@@ -33,9 +33,11 @@ class SupersededDefinitions:
         for each in each_of(definition):
             if each.rev <= self._revs.get(each.id, -1):
                 raise DefinitionChanged(each.name)
-            for id, rev in self._referring.get(each.name, {}).items():
-                if each.known_revs is not None and each.known_revs.get(id, 0) < rev:
-                    raise DefinitionChanged(each.name)
+            referring = self._referring.get(each.name)
+            if referring and each.known_revs is not None:
+                for id, rev in referring.items():
+                    if each.known_revs.get(id, 0) < rev:
+                        raise DefinitionChanged(each.name)
 
     def note(self, writes: Sequence[Write], written: Sequence[Written]) -> None:
         """Note the changes of definitions in a durable commit and its outcome."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from math import inf
 
 from auth.principal import Principal
 from hub.services.group_paths import GroupPathKeeper
@@ -25,6 +26,12 @@ class NewBody:
     fields: Entity
     violations: list[Violation]
     absent: list[bool]
+
+    @classmethod
+    def of(cls, body: Entity, fields: Entity, violations: list[Violation]) -> NewBody:
+        """Return a body with the fields that were made of it."""
+        absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in violations]
+        return cls(fields, violations, absent)
 
     @property
     def missing(self) -> tuple[Violation, ...]:
@@ -59,10 +66,15 @@ class BodyChecker:
         entities: list[Entity] = []
         listed = 0
         turn = Turn()
+        limits, is_quick = self.limits_of(definition), definition.checked_at_once == inf
         for body in bodies:
-            new = await prepare(self.new_body(definition, body))
-            if new.violations:
-                new = _placed(new, len(entities) if indexed else None)
+            if is_quick:  # without a preparation, which takes a tenth of the time of a body
+                fields, mistakes = _check_at_once(definition, body, limits)
+            else:
+                made = await prepare(self.new_body(definition, body))
+                fields, mistakes = made.fields, made.violations
+            if mistakes:
+                new = _placed(NewBody.of(body, fields, mistakes), len(entities) if indexed else None)
                 here = new.violations
                 if missing is not None:
                     missing.append(new.missing[: max(1, MOST_VIOLATIONS - listed)])
@@ -73,7 +85,7 @@ class BodyChecker:
                     break
             elif missing is not None:
                 missing.append(())
-            entities.append(stamp_new(new.fields, principal, branch, now))
+            entities.append(stamp_new(fields, principal, branch, now))
             if turn.is_over:
                 await turn.pass_on()
         raise_violations(violations)
@@ -97,9 +109,7 @@ class BodyChecker:
         """Check the body of a new entity."""
         cleaned, found = clean(body, self.limits_of(definition))
         fields, more = yield BodyCheck(definition, definition.check_new, cleaned)
-        violations = found + more
-        absent = [v.rule == "required" and v.field.split(".", 1)[0] not in body for v in violations]
-        return NewBody(fields, violations, absent)
+        return NewBody.of(body, fields, found + more)
 
     def upsert_change(self, definition: StoreDefinition, body: Entity) -> Preparation[Entity]:
         """Return the changes that an upsert makes to an existing entity."""
@@ -125,6 +135,13 @@ class BodyChecker:
         fields, more = await checked(BodyCheck(definition, definition.check_changes, cleaned))
         raise_violations(violations + more)
         return fields
+
+
+def _check_at_once(definition: StoreDefinition, body: Entity, limits: EntityLimits) -> tuple[Entity, list[Violation]]:
+    """Return the fields of a new entity's body, and its violations, for a definition whose checks never take long."""
+    cleaned, found = clean(body, limits)
+    fields, more = definition.check_new(cleaned)
+    return fields, found + more
 
 
 def _placed(new: NewBody, index: int | None) -> NewBody:

@@ -16,7 +16,7 @@ from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
 from hub.services.data_steps import check_writable
 from hub.services.entity_history import visible_history
-from hub.services.entity_writes import EntityWrites, check_upsert_path, checked_id, insert_of, revision_of, upsert_of
+from hub.services.entity_writes import EntityWrites, check_upsert_path, checked_id, inserts_of, revision_of, upsert_of
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.id_lists import distinct_ids
 from hub.services.operators import computing, computing_all
@@ -153,8 +153,7 @@ class EntityService:
             entities = await self._bodies.new_entities(principal, shape, bodies, indexed)
             if definition.system:
                 return await self._system.create(principal, view, bodies, entities, key, indexed=indexed)
-            writes = [insert_of(view, entity) for entity in entities]
-            written = await self._commit(principal, writes, key, definition, indexed=indexed)
+            written = await self._commit(principal, inserts_of(view, entities), key, definition, indexed=indexed)
             return await texts_of(reader_of(principal, view), written)
 
     @against_current_definition
@@ -207,12 +206,15 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity, and apply the operators to it."""
         view = self._view(principal, store, "PATCH", mends=principal.admin)
-        compute = await computing(view, operators, self._bounds.entity)
+        compute = await computing(view, operators, self._bounds.entity) if operators else None
         if view.definition.system:
             preparation = self.writes.changed_fields(principal, view, id, self._entity_part(store, body))
             fields = await prepare(preparation, self._engine)
             return await self._system.change(principal, view, id, body, fields, revs, compute)
-        update = await prepare(self.writes.changing(principal, view, id, body, revs, compute), self._engine)
+        change = principal, view, id, body, revs, compute
+        update = self.writes.changing_at_once(*change)
+        if update is None:
+            update = await prepare(self.writes.changing(*change), self._engine)
         return await self._update(principal, view, update)
 
     @against_current_definition
@@ -320,6 +322,8 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
+        if not self.references.concern(writes):
+            return await self._engine.commit(writes, principal.user_id, key, definition)
         guarded = await self.references.guarded(principal, writes, indexed=indexed)
         try:
             relied_on = definition and self.references.relied_on([definition], deletes_from(writes))

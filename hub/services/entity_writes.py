@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from auth.policy import reader_of
 from auth.principal import Principal
@@ -45,7 +46,7 @@ class EntityWrites:
         """Prepare a new entity. `branch` is the chain of the principal's group."""
         new = yield from self._bodies.new_body(view.definition, body)
         raise_violations(new.violations)
-        return insert_of(view, stamp_new(new.fields, principal, branch))
+        return inserts_of(view, [stamp_new(new.fields, principal, branch)])[0]
 
     def upserting(
         self,
@@ -75,8 +76,25 @@ class EntityWrites:
     ) -> Preparation[Update]:
         """Prepare the change of an entity."""
         fields = yield from self.changed_fields(principal, view, id, body)
-        forced = is_forced(reader_of(principal, view), fields, compute)
-        return Update(view.store, id, stamp_change(fields), view.where, revs, forced=forced, compute=compute)
+        return _change_of(principal, view, id, fields, revs, compute)
+
+    def changing_at_once(
+        self,
+        principal: Principal,
+        view: View,
+        id: str,
+        body: Entity,
+        revs: Revisions | None,
+        compute: OperatorChange | None = None,
+    ) -> Update | None:
+        """Return the change of an entity without a preparation, which most changes do not need. None if the body takes
+        long to check, or breaks a rule."""
+        definition = view.definition
+        if definition.checked_at_once < inf:
+            return None
+        cleaned, violations = clean(body, self._bodies.limits_of(definition), checked_id(id))
+        fields, more = definition.check_changes(cleaned)
+        return None if violations or more else _change_of(principal, view, id, fields, revs, compute)
 
     def changed_fields(self, principal: Principal, view: View, id: str, body: Entity) -> Preparation[Entity]:
         """Return the checked fields of a body that changes an entity."""
@@ -155,8 +173,16 @@ class EntityWrites:
         return found[0] if found else None
 
 
-def insert_of(view: View, entity: Entity) -> Insert:
-    return Insert(view.store, entity, serials_of(view.definition))
+def _change_of(
+    principal: Principal, view: View, id: str, fields: Entity, revs: Revisions | None, compute: OperatorChange | None
+) -> Update:
+    forced = is_forced(reader_of(principal, view), fields, compute)
+    return Update(view.store, id, stamp_change(fields), view.where, revs, forced=forced, compute=compute)
+
+
+def inserts_of(view: View, entities: Sequence[Entity]) -> list[Insert]:
+    store, serials = view.store, serials_of(view.definition)
+    return [Insert(store, entity, serials) for entity in entities]
 
 
 def upsert_of(

@@ -38,6 +38,12 @@ class BodyCheck:
         """Return the values in canonical form, and the violations."""
         return self.check(self.values)
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the check may hold the event loop: the values are few."""
+        most = self.definition.checked_at_once
+        return most == inf or nodes_of(self.values) <= most
+
 
 Preparation = Generator[BodyCheck | Find, Any, T]
 """For a BodyCheck it gets the result, for a Find the entities."""
@@ -52,7 +58,7 @@ async def prepare(preparation: Preparation[T], engine: Engine | None = None) -> 
         except StopIteration as ended:
             return ended.value  # type: ignore[no-any-return]
         if isinstance(need, BodyCheck):
-            answer = await checked(need)
+            answer = need.result() if need.is_quick else await in_thread(need.result)
         else:
             assert engine is not None, "a preparation that only checks"
             answer = await engine.entities(need.store, Query(need.where, limit=need.limit))
@@ -101,7 +107,4 @@ def within_commit(preparation: Preparation[T], share: LoopShare) -> Generator[St
 
 async def checked(check: BodyCheck) -> tuple[Entity, list[Violation]]:
     """Return the result of a check: from a thread if the values are so many that it may take long."""
-    most = check.definition.checked_at_once
-    if most < inf and nodes_of(check.values) > most:
-        return await in_thread(check.result)
-    return check.result()
+    return check.result() if check.is_quick else await in_thread(check.result)

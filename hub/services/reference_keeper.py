@@ -70,7 +70,7 @@ class ReferenceKeeper:
     def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
         """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
         write."""
-        if not self._concerns(writes):
+        if not self.concern(writes):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
         first = [*self._checks(principal, writes, indexed=indexed)]
@@ -109,15 +109,14 @@ class ReferenceKeeper:
 
     async def guarded(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Guarded:
         """Return what `guard` does, from a thread if the writes hold so many values that it may take long."""
-        if not self._concerns(writes):
-            return Guarded((), writes, ())
         guard = partial(self.guard, principal, writes, indexed=indexed)
         return await in_thread(guard) if self._holds_more(writes, COLLECTED_AT_ONCE) else guard()
 
-    def _concerns(self, writes: Sequence[Write]) -> bool:
-        """Return whether a store of these writes refers to another, or is referred to."""
-        stores = {write.store for write in writes}
-        return any(self._relations(store) or self._registry.referring(store) for store in stores)
+    def concern(self, writes: Sequence[Write]) -> bool:
+        """Return whether references concern these writes: a store of theirs refers to another, or is referred to."""
+        if len(writes) == 1:
+            return self._registry.is_connected(writes[0].store)
+        return any(map(self._registry.is_connected, {write.store for write in writes}))
 
     def _holds_more(self, writes: Sequence[Write], most: int) -> bool:
         """Return whether fields with references hold more than `most` values in these writes."""

@@ -48,6 +48,7 @@ class StoreRegistry:
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
         self._referring: dict[str, list[Relation]] = {}
+        self._connected = self._with_relations()
         self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
@@ -76,6 +77,14 @@ class StoreRegistry:
     def referring(self, name: str) -> Sequence[Relation]:
         """Return the relations whose target is this store."""
         return self._referring.get(name, ())
+
+    def is_connected(self, name: str) -> bool:
+        """Return whether a store refers to another one, or is referred to."""
+        return name in self._connected
+
+    def _with_relations(self) -> frozenset[str]:
+        """Return the names of the stores that refer to others, and of those that are referred to."""
+        return frozenset({*self._referring, *(each.name for each in self.all() if each.relations)})
 
     def with_keys(self, definition: StoreDefinition) -> StoreDefinition:
         """Return a definition that is not in force yet with the keys of its references."""
@@ -133,6 +142,7 @@ class StoreRegistry:
                 stores = {**defined, **self._system}
                 self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
+                self._connected = self._with_relations()
                 self._read = covered
 
     async def _read_definitions(self) -> tuple[dict[str, StoreDefinition], dict[str, int]]:

@@ -53,6 +53,8 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
 def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a store
     that is renamed goes on counting, and a new store of an old name begins anew."""
+    if not definition.serials:
+        return ()
     counter = f"{definition.id}.{{}}"
     return tuple(
         Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start) for each in definition.serials

@@ -83,6 +83,8 @@ def chosen_index(connection: apsw.Connection, compiler: Compiler, wanted: Query)
     It chooses among indexes without statistics: it would rather look up one value in an index of one path, however many
     entities have it, and read or sort them all."""
     table = compiler.table
+    if not table.compounds:
+        return ""
     where = wanted.where
     fitting = [i for i in table.compounds.values() if orders(i, wanted) and _is_plain(compiler, i)]
     if not fitting:

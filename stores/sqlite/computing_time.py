@@ -38,6 +38,10 @@ class ComputingTime:
     def __init__(self) -> None:
         self._ends: float | None = None
 
+    def clear(self) -> None:
+        """Begin with another commit, for which it does not run."""
+        self._ends = None
+
     def start(self) -> None:
         if self._ends is None:
             self._ends = time.thread_time() + LONGEST_COMPUTING

@@ -76,6 +76,9 @@ class EntityWriter:
         self.most_bytes = most_bytes
         self.found = found
         self.longest = longest
+        self.bulk_bytes = BulkBytes()
+        self.found_bytes = BulkBytes()
+        self.computing_time = ComputingTime()
         self.begin()
 
     def begin(self) -> None:
@@ -83,9 +86,9 @@ class EntityWriter:
         self.parsed = 0
         self.computed = 0
         self.changed = 0
-        self.bulk_bytes = BulkBytes()
-        self.found_bytes = BulkBytes()
-        self.computing_time = ComputingTime()
+        self.bulk_bytes.count = 0
+        self.found_bytes.count = 0
+        self.computing_time.clear()
 
     def table(self, store: str) -> StoreTable:
         table = self.tables.get(store)
@@ -124,8 +127,9 @@ class EntityWriter:
                 if len(doc) > self.most_bytes:
                     with refused_at(len(written)):
                         raise EntityTooLarge(self.most_bytes)
-                with refused_at(len(written)):
-                    self.check_arrays(table, entity, len(doc))
+                if table.compounds:
+                    with refused_at(len(written)):
+                        self.check_arrays(table, entity, len(doc))
                 written.append(Written(doc, entity["_rev"]))
                 text = doc.decode()
                 # Before it is there: a row that fails undoes them all.
@@ -248,6 +252,8 @@ class EntityWriter:
 
     def check_arrays(self, table: StoreTable, entity: Entity, size: int) -> None:
         """Raise ParallelArrays for an entity that a compound index cannot hold. `size` is that of its JSON text."""
+        if not table.compounds:
+            return
         check = table.array_check
         if size > CHECKED_ON_LOOP and self.longest < math.inf and check.takes_long(entity):
             raise TooLongForLoop

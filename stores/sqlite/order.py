@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from typing import Final
 
 import apsw
 
@@ -16,9 +17,9 @@ from stores import cursor, ordering
 from stores.compound import conjuncts
 from stores.errors import InvalidQuery
 from stores.paths import Path
-from stores.query import Compare, Equal, Filter, Query, Sort
+from stores.query import CREATION, Compare, Equal, Filter, Query, Sort
 from stores.records import Json
-from stores.sqlite.compile import DEEPEST, Compiler, arrays_before, is_column
+from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.compounds import seekable_fields
 from stores.sqlite.tables import extract, json_path
 
@@ -70,7 +71,14 @@ class Order:
     strict: bool = False
 
 
+_BY_CREATION: Final = Order(
+    (KeyRange("1", tuple(Column(COLUMNS[s.path[0]], s.descending, s.path != ("_id",), True) for s in CREATION)),)
+)
+
+
 def compile_order(compiler: Compiler, wanted: Query) -> Order:
+    if wanted.sort is CREATION and wanted.after is None:
+        return _BY_CREATION
     query = _without_constants(compiler, wanted)
     filled = frozenset() if query.after is None else _filled_paths(query.where)
     special = [s for s in query.sort if compiler.plain_value(s.path) is None]

@@ -43,8 +43,7 @@ class Transaction:
     def note(self, op: Operation, store: str, id: str, before: str | None, after: str | None) -> None:
         """Add a change that the triggers record, too. `before` and `after` are JSON text."""
         change = Change("", op, store, id, before, after, self.by, self.time, self._commit_text)
-        self._commit_size.add(change)
-        if self._commit_size.is_too_large:
+        if self._commit_size.add(change):
             self._large.add(self.commit)
         if self._changes is None:
             return

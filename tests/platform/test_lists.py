@@ -355,3 +355,19 @@ async def test_the_count_of_a_list_is_the_one_of_its_meta(user: Client, other: C
     assert good(await user.get(f"/{crowd}?meta=true"))["count"] == MANY
     assert good(await user.get(f"/{crowd}?meta=true&n[lt]=100"))["count"] == 100
     assert good(await other.get(f"/{crowd}?meta=true"))["count"] == 0
+
+
+@pytest.mark.gate("sqlite")
+async def test_a_list_that_is_asked_for_again_is_read_by_the_current_definition(hub: Hub, user: Client) -> None:
+    """The parsed request is kept; the type of a field decides what a value in it means."""
+    store = await hub.define(fields=[{"id": "code", "type": "Text"}])
+    await user.make(store, code="7")
+    for _ in range(2):
+        assert len(await user.list(store, {"code": "7"})) == 1
+        refused(await user.get(f"/{store}", {"size": "7"}), 400, "size")
+    [definition] = await hub.admin.list("stores", {"name": store})
+    body = {"fields": [{"id": "size", "type": "Text"}], "data": {"rename": {"code": "size"}}}
+    changed = await hub.admin.patch(f"/stores/{definition['_id']}", body)
+    assert changed.status_code == 200, changed.text
+    refused(await user.get(f"/{store}", {"code": "7"}), 400, "code")
+    assert len(await user.list(store, {"size": "7"})) == 1

@@ -11,6 +11,7 @@ from auth.secret_key import SecretKey
 from hub.bodies import BodyBounds
 from hub.dialects.base import read_body
 from hub.dialects.browser import check_browser
+from hub.dialects.platform.known_requests import KnownRequests
 from hub.http import BodyLimit, Call
 from hub.openapi.kept import KeptDocuments
 from hub.origins import Origins
@@ -48,6 +49,7 @@ class PlatformContext:
     """The OpenAPI document for callers without credentials, as (path prefix, text)."""
     documents: KeptDocuments = field(default_factory=KeptDocuments)
     """The OpenAPI documents for callers with credentials."""
+    known_requests: KnownRequests = field(default_factory=KnownRequests)
     auth_limit: BodyLimit = field(init=False)
     body_limit: BodyLimit = field(init=False)
     bulk_limit: BodyLimit = field(init=False)

@@ -241,7 +241,11 @@ async def history(context: PlatformContext, call: Call, principal: Principal) ->
 
 def read_list(context: PlatformContext, call: Call, principal: Principal, pairs: list[tuple[str, str]]) -> ListRequest:
     view = context.registry.authorized(principal, call.path["store"], call.method)
-    return ListParameters(view, pairs, context.filter_limits, context.settings.max_items).read()
+
+    def parse() -> ListRequest:
+        return ListParameters(view, pairs, context.filter_limits, context.settings.max_items).read()
+
+    return context.known_requests.find(view, call.scope["query_string"], parse)
 
 
 def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> ListRequest:
