@@ -28,13 +28,11 @@ class CommitSize:
         self._commit: str | None = None
         self._changes = self._bytes = 0
 
-    def add(self, change: Change) -> bool:
-        """Add the next change; return whether its commit is too large."""
+    def add(self, change: Change) -> None:
         if change.commit is None or change.commit != self._commit:
             self._commit, self._changes, self._bytes = change.commit, 0, 0
         self._changes += 1
         self._bytes += change.size
-        return self.is_too_large
 
     @property
     def is_too_large(self) -> bool:

@@ -30,7 +30,7 @@ class SupersededDefinitions:
     def check(self, definition: Definitions) -> None:
         """Raises DefinitionChanged for a definition that was replaced or removed, and for one that was read before
         another one was changed that refers to its store. Those of system stores are never replaced."""
-        for each in each_of(definition):
+        for each in (definition,) if isinstance(definition, StoreDefinition) else definition or ():
             if each.rev <= self._revs.get(each.id, -1):
                 raise DefinitionChanged(each.name)
             referring = self._referring.get(each.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 from auth.principal import Principal
@@ -27,8 +26,8 @@ def clean(body: Entity, limits: EntityLimits, own_id: str | None = None) -> tupl
         violations.append(Violation("_id", "system"))
     if body.get("success", True) is not True:
         violations.append(Violation("success", "system"))
-    reserved = (Violation(n, "reserved") for n in body if n.startswith("_") and n not in SYSTEM_FIELDS)
-    violations += islice(reserved, MOST_VIOLATIONS)
+    if reserved := [n for n in body if n[:1] == "_" and n not in SYSTEM_FIELDS]:
+        violations += (Violation(n, "reserved") for n in reserved[:MOST_VIOLATIONS])
     if DROPPED.isdisjoint(body):
         return body.copy(), violations
     return {name: value for name, value in body.items() if name not in DROPPED}, violations

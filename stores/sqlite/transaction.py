@@ -6,7 +6,7 @@ import time as clock
 
 import apsw
 
-from stores.commits import CommitSize, mark_commits
+from stores import commits
 from stores.records import Change, Operation
 from stores.sqlite.feed import FOLLOW_BATCH, RING_BYTES, CommittedChanges, SQLiteFeed, current_seq
 
@@ -18,13 +18,23 @@ class Transaction:
     of the tables use them.
     """
 
-    __slots__ = ("_changes", "_commit_size", "_commit_text", "_large", "_size", "by", "commit", "time")
+    __slots__ = (
+        "_changes",
+        "_commit_bytes",
+        "_commit_changes",
+        "_commit_text",
+        "_large",
+        "_size",
+        "by",
+        "commit",
+        "time",
+    )
 
     def __init__(self) -> None:
         self.by: str | None = None
         self.commit = 0
         self._commit_text = ""
-        self._commit_size = CommitSize()
+        self._commit_changes = self._commit_bytes = 0
         self.begin(0)
 
     def begin(self, time: int) -> None:
@@ -39,17 +49,22 @@ class Transaction:
         self.by = by
         self.commit = max(self.commit + 1, clock.time_ns() // 1_000)
         self._commit_text = str(self.commit)
+        self._commit_changes = self._commit_bytes = 0
 
     def note(self, op: Operation, store: str, id: str, before: str | None, after: str | None) -> None:
         """Add a change that the triggers record, too. `before` and `after` are JSON text."""
         change = Change("", op, store, id, before, after, self.by, self.time, self._commit_text)
-        if self._commit_size.add(change):
+        size = change.size
+        self._commit_changes += 1
+        self._commit_bytes += size
+        if self._commit_changes > commits.MOST_COMMIT_CHANGES or self._commit_bytes > commits.MOST_COMMIT_BYTES:
             self._large.add(self.commit)
-        if self._changes is None:
+        changes = self._changes
+        if changes is None:
             return
-        self._changes.append(change)
-        self._size += change.size
-        if len(self._changes) > FOLLOW_BATCH or self._size > RING_BYTES:
+        changes.append(change)
+        self._size += size
+        if len(changes) > FOLLOW_BATCH or self._size > RING_BYTES:
             self._changes = None
 
     @property
@@ -81,5 +96,5 @@ class Transaction:
         numbered = list(enumerate(self._changes, feed.seq + 1))
         for seq, change in numbered:
             change.position = feed.at(seq)
-        mark_commits(self._changes)
+        commits.mark_commits(self._changes)
         return CommittedChanges(newest, numbered)
