@@ -98,7 +98,7 @@ BeforeLong = Callable[[], Awaitable[None] | None]
 """Takes a place for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `stores.writes`
 class Listing:
     """A list as JSON text.
 

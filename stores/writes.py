@@ -1,4 +1,8 @@
-"""The writes of a commit, their outcomes, and the bounds of their bytes."""
+"""The writes of a commit, their outcomes, and the bounds of their bytes.
+
+Nobody changes one after it was made. Those that each request makes are not declared frozen all the same: that takes
+three to five times as long (1.1 µs for an Update).
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,7 @@ class Serial:
         return entity.get(self.field) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Insert:
     """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
     it lacks."""
@@ -76,7 +80,7 @@ class Insert:
     serials: tuple[Serial, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Update:
     """Merge `changes` (top-level fields) into the entity, atomically. With `replace`, remove every other field except
     the system fields.
@@ -231,7 +235,7 @@ class Recheck:
     check: Callable[[Sequence[Change]], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """The outcome of one write.
 

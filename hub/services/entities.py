@@ -215,7 +215,8 @@ class EntityService:
         update = self.writes.changing_at_once(*change)
         if update is None:
             update = await prepare(self.writes.changing(*change), self._engine)
-        return await self._update(principal, view, update)
+        [written] = await self._commit(principal, [update], None, view.definition)
+        return text_of(reader_of(principal, view), written), written.rev
 
     @against_current_definition
     async def replace(

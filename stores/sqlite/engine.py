@@ -271,10 +271,12 @@ class SQLiteEngine:
             if isinstance(write, BULK):
                 return await self._bulk_changes.commit(write, by, key, definition)
             if key is None and not isinstance(write, Procedure):
-                with suppress(TooLongForLoop):
+                try:
                     # One statement changes the entity, so it needs no savepoint. If it fails, what was written before
                     # it does no harm: a number taken from a serial, or the mark of a mixed path.
                     return [await self._writer.submit(partial(self._run_one, write, definition), by)]
+                except TooLongForLoop:
+                    pass
         if (len(writes) != 1 or key is not None or isinstance(writes[0], Procedure)) and not is_heavy(writes):
             with suppress(TooLongForLoop):
                 return await self._writer.submit(partial(self._run_light, writes, key, definition), by)
