@@ -3,16 +3,16 @@
 Each hop of the plan (`hub.services.expansion_plan`) is one query for the whole page. What it leads to is put in as JSON
 text: a text that stands in many places is in memory once until the answer is written, and the bytes of the answer are
 counted before. A small page is parsed once. Of a larger one, only the texts are kept between its two uses, to find what
-it refers to and to write it: parsed entities take several times as much memory.
+it refers to and to write it: parsed entities take several times as much memory. The usual page is short: its answer is
+written by one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from json import JSONDecoder
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
@@ -21,6 +21,7 @@ from auth.policy import authorize
 from auth.positions import bind
 from auth.principal import Principal
 from hub.services.expansion_plan import Expand, Hop, Level, Planner, refused
+from hub.services.listing_texts import pieces_of, texts_in
 from hub.services.registry import StoreRegistry
 from stores.bounds import Limit
 from stores.errors import InvalidQuery, NotFound, ReadTooLarge
@@ -35,6 +36,7 @@ from stores.threads import in_thread
 from stores.turns import Places
 
 T = TypeVar("T")
+PageWriter = Callable[..., T]
 
 MOST_EXPANDED: Final[Annotated[int, Limit("request with `expand`", "entities", "`Link`")]] = 1_000
 MOST_TARGETS: Final[Annotated[int, Limit("page and path", "values to look up", "400")]] = 10_000
@@ -43,7 +45,8 @@ MOST_LARGE_EXPANSIONS: Final[Annotated[int, Limit("process", "large expansions a
 MOST_LARGE_EXPANSIONS_EACH: Final[Annotated[int, Limit("user", "large expansions at a time", "waits")]] = 4
 
 LARGE: Final = 1_048_576
-"""Bytes of entities that have been read for an expansion, from which on it is a large one."""
+"""Bytes of entities that have been read for an expansion, from which on it is a large one; and bytes of a list up to
+which it is written by one call."""
 
 SMALL: Final = 131_072
 """Bytes of entities up to which they stay parsed between two uses."""
@@ -57,26 +60,29 @@ _MANY: Final = 3
 _OUT_OF_SIGHT_BYTES: Final = 11
 """Bytes around the name and the value in ``{"_id":"…"}``, approximately."""
 
+_SINGLE: Final = frozenset((str, int, type(None)))
+"""The types of a field that holds one reference or none. Not bool, which is a subclass of int: it is no reference."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpandedPage:
-    """Entities as JSON texts. `position` and `next`: see `Listing`; `rev`: the revision of a single entity."""
+    """A list with what its entities refer to. `body`: the JSON array, or the texts of the entities if it may be long.
+    `position` and `next`: see `Listing`."""
 
-    texts: list[bytes]
-    position: str = ""
-    next: tuple[Json, ...] | None = None
-    rev: int = 0
+    body: bytes | list[bytes]
+    position: str
+    next: tuple[Json, ...] | None
 
 
 class _Page:
-    """The entities of one level: parsed if they are small, so that `written` changes them, and as texts otherwise."""
+    """The entities of one level: parsed if they are small, so that writing changes them, and as texts otherwise."""
 
-    __slots__ = ("_entities", "_texts", "size")
+    __slots__ = ("_texts", "entities", "size")
 
     def __init__(self, size: int, texts: Sequence[bytes], entities: list[Entity] | None = None) -> None:
         self.size = size
         self._texts = texts
-        self._entities = entities
+        self.entities = entities
 
     @classmethod
     def of_texts(cls, texts: Sequence[bytes]) -> _Page:
@@ -84,7 +90,30 @@ class _Page:
         return cls(size, texts, [orjson.loads(text) for text in texts] if size <= SMALL else None)
 
     def __iter__(self) -> Iterator[Entity]:
-        return map(orjson.loads, self._texts) if self._entities is None else iter(self._entities)
+        return map(orjson.loads, self._texts) if self.entities is None else iter(self.entities)
+
+
+@dataclass(slots=True)
+class Sought:
+    """The values that one hop looks up for a page. `column`: the value of each entity, or None, if the hop is one from
+    a plain field in which each has one value or none."""
+
+    values: set[Value]
+    column: list[Value | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one hop leads to: the texts by value, their bytes in all, and the bytes of the longest."""
+
+    texts: Texts
+    size: int = 0
+    longest: int = 0
+
+    @classmethod
+    def of(cls, texts: Texts) -> _Found:
+        sizes = [len(text) for each in texts.values() for text in each]
+        return cls(texts, sum(sizes), max(sizes, default=0))
 
 
 class Expansions:
@@ -96,8 +125,8 @@ class Expansions:
         self._long_lists = long_lists
         self._large = Places(MOST_LARGE_EXPANSIONS, MOST_LARGE_EXPANSIONS_EACH)
 
-    async def get(self, principal: Principal, store: str, id: str, expand: Expand) -> ExpandedPage:
-        """Return one entity. Raises NotFound, for an invisible entity as well."""
+    async def get(self, principal: Principal, store: str, id: str, expand: Expand) -> tuple[bytes, int]:
+        """Return the text and the revision of one entity. Raises NotFound, for an invisible entity as well."""
         plan = self._plan(principal, store, expand)
         found = await self._engine.get(store, id, plan.view.where, plan.read) if is_id(id) else None
         if found is None:
@@ -105,7 +134,8 @@ class Expansions:
         text, rev = found
         async with self._expansion(principal) as expansion:
             await expansion.count(len(text))
-            return ExpandedPage(await expansion.expanded_texts([text], plan), rev=rev)
+            [expanded] = await expansion.expanded_texts([text], plan)
+            return expanded, rev
 
     async def find(self, principal: Principal, store: str, query: Query, expand: Expand) -> ExpandedPage:
         """Return a page of at most MOST_EXPANDED entities."""
@@ -120,28 +150,35 @@ class Expansions:
             finally:
                 place.leave()
             position = bind(listing.position, plan.view.digest)
-            return ExpandedPage(await expansion.expanded(page, plan), position, listing.next)
+            return ExpandedPage(await expansion.expanded(page, plan, written_list), position, listing.next)
 
     def _plan(self, principal: Principal, store: str, expand: Expand) -> Level:
         view = authorize(principal, self._registry.get(store), "GET")
         return Planner(self._registry, principal).plan(view, expand)
 
-    @asynccontextmanager
-    async def _expansion(self, principal: Principal) -> AsyncIterator[_Expansion]:
-        async with AsyncExitStack() as held:
-            yield _Expansion(self._engine, partial(held.enter_async_context, self._large.place(principal.user_id)))
+    def _expansion(self, principal: Principal) -> _Expansion:
+        return _Expansion(self._engine, self._large.place(principal.user_id))
 
 
 class _Expansion:
-    """One expansion. What it reads is in memory until the answer is written. So when it gets large, it takes one of few
-    places with `enter`, before it reads on."""
+    """One expansion, a context manager. What it reads is in memory until the answer is written. So when it gets large,
+    it takes a `place`, of which there are few, before it reads on."""
 
-    def __init__(self, engine: Engine, enter: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, engine: Engine, place: AbstractAsyncContextManager[None]) -> None:
         self._engine = engine
-        self._enter = enter
+        self._place = place
         self._is_large = False
         self._bytes = 0
         self._on_loop = ON_LOOP
+
+    async def __aenter__(self) -> _Expansion:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_large:
+            await self._place.__aexit__(kind, error, trace)
 
     async def count(self, size: int) -> None:
         """Count bytes that the answer will have. Raises InvalidQuery when they are too many."""
@@ -153,7 +190,7 @@ class _Expansion:
 
     async def _grow(self) -> None:
         if not self._is_large:
-            await self._enter()
+            await self._place.__aenter__()
             self._is_large = True
 
     async def page_of(self, listing: Listing) -> _Page:
@@ -171,15 +208,16 @@ class _Expansion:
 
     async def expanded_texts(self, texts: list[bytes], level: Level) -> list[bytes]:
         """Return the texts of a level's entities with what they refer to in its place."""
-        return await self.expanded(_Page.of_texts(texts), level) if level.hops else texts
+        return await self.expanded(_Page.of_texts(texts), level, written) if level.hops else texts
 
-    async def expanded(self, page: _Page, level: Level) -> list[bytes]:
-        """Return the texts of a level's entities as they are shown, with what they refer to in its place."""
-        weight = page.size if all(hop.plain_field for hop in level.hops) else page.size << _MANY
-        sought = await self._work(weight, values_in, page, level.hops)
-        found = [await self._find(hop, values) for hop, values in zip(level.hops, sought, strict=True)]
-        more = sum(len(text) for answer in found for each in answer.values() for text in each)
-        return await self._work(weight + (more >> _COPIED), written, page, level, found)
+    async def expanded(self, page: _Page, level: Level, write: PageWriter[T]) -> T:
+        """Return what `write` makes of a level's entities as they are shown, with what they refer to in its place."""
+        hops = level.hops
+        weight = page.size if all(hop.plain_field for hop in hops) else page.size << _MANY
+        sought = await self._work(weight, values_in, page, hops)
+        found = [await self._find(hop, each.values) for hop, each in zip(hops, sought, strict=True)]
+        more = sum(each.size for each in found)
+        return await self._work(weight + (more >> _COPIED), write, page, level, sought, found)
 
     async def _work(self, size: int, function: Callable[..., T], *arguments: Any) -> T:
         """Return the result of a function on `size` bytes of entities, called here or in a thread."""
@@ -188,65 +226,123 @@ class _Expansion:
             return function(*arguments)
         return await in_thread(function, *arguments)
 
-    async def _find(self, hop: Hop, values: set[Value]) -> Texts:
+    async def _find(self, hop: Hop, values: set[Value]) -> _Found:
         """Return what a hop leads to, expanded in turn."""
         level = hop.level
         if level is None or not values:
-            return {}
-        found = await self._read(hop, level, tuple(values))
-        texts = [text for each in found.values() for text in each]
-        size = sum(map(len, texts))
-        await self.count(size)
-        expanded = await self.expanded_texts(texts, level)
-        if expanded is texts:
+            return _Found({})
+        found = _Found.of(await self._read(hop, level, tuple(values)))
+        await self.count(found.size)
+        if not level.hops:
             return found
-        await self.count(sum(map(len, expanded)) - size)
-        following = iter(expanded)
-        return {value: [next(following) for _ in each] for value, each in found.items()}
+        texts = [text for each in found.texts.values() for text in each]
+        following = iter(await self.expanded_texts(texts, level))
+        whole = _Found.of({value: [next(following) for _ in each] for value, each in found.texts.items()})
+        await self.count(whole.size - found.size)
+        return whole
 
     async def _read(self, hop: Hop, level: Level, values: tuple[Value, ...]) -> Texts:
         """Read what a hop leads to. What turns out to be large is read again, in a place for large expansions."""
-        wanted = Newest(hop.path, values, hop.each, MOST_EXPANDED_BYTES, level.view.where)
-        store = level.view.store
         try:
             if not self._is_large:
                 with suppress(ReadTooLarge):
-                    return await self._engine.newest(store, replace(wanted, most_bytes=LARGE), level.read)
+                    return await self._newest(hop, level, values, LARGE)
                 await self._grow()
-            return await self._engine.newest(store, wanted, level.read)
+            return await self._newest(hop, level, values, MOST_EXPANDED_BYTES)
         except ReadTooLarge:
             raise too_large() from None
         except NotFound:  # the store has just been deleted
             return {}
 
+    async def _newest(self, hop: Hop, level: Level, values: tuple[Value, ...], most_bytes: int) -> Texts:
+        wanted = Newest(hop.path, values, hop.each, most_bytes, level.view.where)
+        return await self._engine.newest(level.view.store, wanted, level.read)
 
-def values_in(page: Iterable[Entity], hops: Sequence[Hop]) -> list[set[Value]]:
+
+def values_in(page: _Page, hops: Sequence[Hop]) -> list[Sought]:
     """Return the values that each hop looks up for these entities. Raises InvalidQuery when they are too many."""
-    sought: list[set[Value]] = [set() for _ in hops]
-    each_hop = [(hop.plain_field, hop, values) for hop, values in zip(hops, sought, strict=True)]
-    for entity in page:
-        for name, hop, values in each_hop:
+    sought = [_column_of(page, hop) or Sought(set()) for hop in hops]
+    others = [
+        (hop.plain_field, hop, each.values) for hop, each in zip(hops, sought, strict=True) if each.column is None
+    ]
+    for entity in page if others else ():
+        for name, hop, values in others:
             if name and type(value := entity.get(name)) is str:
                 values.add(value)
             else:
                 values |= hop.values(entity)
-            if len(values) > MOST_TARGETS:
-                what = f"{hop.text} leads to more than {MOST_TARGETS} entities (MOST_TARGETS): ask for fewer with limit"
-                raise refused(what).at("MOST_TARGETS")
+            _check_number(hop, values)
     return sought
 
 
-def written(page: _Page, level: Level, found: Sequence[Texts]) -> list[bytes]:
-    """Return the texts of entities with what `found` has for each hop. Raises InvalidQuery when they become too
-    large."""
+def _column_of(page: _Page, hop: Hop) -> Sought | None:
+    """Return the values of a hop from a plain field of parsed entities; None if one of them has several, as data from
+    before the field was defined may, or if the hop is another one."""
+    name = hop.plain_field
+    if page.entities is None or hop.is_reverse or not name:
+        return None
+    column = [entity.get(name) for entity in page.entities]
+    if not _SINGLE.issuperset(map(type, column)):
+        return None
+    values = set(column)
+    values.discard(None)
+    _check_number(hop, values)
+    return Sought(values, column)
+
+
+def _check_number(hop: Hop, values: set[Value]) -> None:
+    if len(values) > MOST_TARGETS:
+        what = f"{hop.text} leads to more than {MOST_TARGETS} entities (MOST_TARGETS): ask for fewer with limit"
+        raise refused(what).at("MOST_TARGETS")
+
+
+def written_list(page: _Page, level: Level, sought: Sequence[Sought], found: Sequence[_Found]) -> bytes | list[bytes]:
+    """Return the JSON array of entities with what `found` has for each hop, or their texts if it may be long. Raises
+    InvalidQuery when they become too large."""
+    if _is_short(page, level, sought, found):
+        return orjson.dumps(_filled(page, level, sought, found))
+    return _written(page, level, found)
+
+
+def written(page: _Page, level: Level, sought: Sequence[Sought], found: Sequence[_Found]) -> list[bytes]:
+    """Return the texts of the same entities."""
+    if _is_short(page, level, sought, found):
+        return [orjson.dumps(entity) for entity in _filled(page, level, sought, found)]
+    return _written(page, level, found)
+
+
+def _is_short(page: _Page, level: Level, sought: Sequence[Sought], found: Sequence[_Found]) -> bool:
+    """Return whether the entities are parsed and refer from plain fields only, and have at most LARGE bytes even if
+    each refers to the longest target. Then nothing needs to be counted."""
+    size = page.size
+    for hop, values, answer in zip(level.hops, sought, found, strict=True):
+        if values.column is None:
+            return False
+        size += len(values.column) * (1 + max(answer.longest, _OUT_OF_SIGHT_BYTES + len(hop.relation.by)))
+    return page.entities is not None and size <= LARGE
+
+
+def _filled(page: _Page, level: Level, sought: Sequence[Sought], found: Sequence[_Found]) -> list[Entity]:
+    """Return the entities of a short page with their targets in the place of references."""
+    entities = page.entities
+    assert entities is not None
+    for hop, values, answer in zip(level.hops, sought, found, strict=True):
+        name, by = hop.plain_field, hop.relation.by
+        targets = {value: orjson.Fragment(texts[0]) for value, texts in answer.texts.items()}
+        assert values.column is not None
+        for entity, value in zip(entities, values.column, strict=True):
+            if value is not None:
+                entity[name] = targets.get(value) or {by: value}
+    return entities
+
+
+def _written(page: _Page, level: Level, found: Sequence[_Found]) -> list[bytes]:
+    """Return the texts of entities of any page."""
     project = compile_projection(level.shown) if level.read != level.shown else None
     room = _Room(page.size)
-    reverse = [(hop, hop.text, answer) for hop, answer in zip(level.hops, found, strict=True) if hop.is_reverse]
-    forward = [
-        (hop.relation, _stand_in(hop, answer, room))
-        for hop, answer in zip(level.hops, found, strict=True)
-        if not hop.is_reverse
-    ]
+    answers = [(hop, each.texts) for hop, each in zip(level.hops, found, strict=True)]
+    reverse = [(hop, hop.text, answer) for hop, answer in answers if hop.is_reverse]
+    forward = [(hop.relation, _stand_in(hop, answer, room)) for hop, answer in answers if not hop.is_reverse]
     expanded: list[bytes] = []
     for entity in page:
         # Read before the projection takes them away, and before the replacements take their place.
@@ -299,33 +395,3 @@ def too_large() -> InvalidQuery:
         "ask for less with limit or only"
     )
     return refused(text).at("MOST_EXPANDED_BYTES")
-
-
-async def pieces_of(listing: Listing) -> AsyncGenerator[bytes]:
-    """Yield the pieces of a list."""
-    if isinstance(listing.body, bytes):
-        yield listing.body
-        return
-    async with aclosing(listing.body) as pieces:  # type: ignore[type-var]
-        async for piece in pieces:
-            yield piece
-
-
-def texts_in(piece: bytes) -> list[bytes]:
-    """Return the texts of the entities in a piece of a list, which ends with an entity or with the list."""
-    start = 1 if piece[:1] in (b"[", b",") else 0
-    inner = piece[start : len(piece) - piece.endswith(b"]")]
-    if len(inner) > LARGE:
-        return [*_split(inner.decode())]
-    entities: list[Entity] = orjson.loads(b"[" + inner + b"]")
-    return [orjson.dumps(entity) for entity in entities]
-
-
-def _split(entities: str) -> Iterator[bytes]:
-    """Yield the texts between commas. They are parsed one by one: parsing megabytes in one call would hold the
-    interpreter, and with it the event loop."""
-    find_end, start = JSONDecoder().raw_decode, 0
-    while start < len(entities):
-        _, end = find_end(entities, start)
-        yield entities[start:end].encode()
-        start = end + 1

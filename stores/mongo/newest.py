@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from stores.errors import ReadTooLarge
 from stores.mongo.codec import Document, numbered, to_id
 from stores.mongo.compile import compile_filter, compile_projection, compile_sort, field_name
 from stores.mongo.connection import META, Connection, Session
@@ -46,12 +47,18 @@ class NewestReader:
 
     async def _by_id(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Find the entity of each value, of which none has several."""
-        write, collected = writer_of(projection), Collected(wanted)
-        async for document in self._documents(store, store, _find(store, wanted, projection, (("_rev",),))):
-            id, text = str(document["_id"]), write(document)
-            self._connection.sizes.note(store, len(text))
-            collected.add(id, text)
-        return collected.texts
+        write, texts, size = writer_of(projection), Texts(), 0
+        command, most = _find(store, wanted, projection, (("_rev",),)), len(wanted.values)
+        async with aclosing(self._groups(store, store, command, most)) as groups:
+            async for documents in groups:
+                ids = [str(document["_id"]) for document in documents]
+                found = list(map(write, documents))
+                self._connection.sizes.note(store, max(map(len, found)))
+                size += sum(map(len, found))
+                if size > wanted.most_bytes:
+                    raise ReadTooLarge(wanted.most_bytes)
+                texts.update((id, [text]) for id, text in zip(ids, found, strict=True))
+        return texts
 
     async def _newest_one(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Find the entities of all values by one condition: almost always, the path is unique, and this takes a tenth
@@ -82,39 +89,52 @@ class NewestReader:
         return collected.texts
 
     async def _documents(self, collection: str, store: str, command: Document) -> AsyncGenerator[Document]:
-        """Yield the documents of a reading command, and let other tasks run in between."""
+        """Yield the documents of a reading command."""
+        async with aclosing(self._groups(collection, store, command)) as groups:
+            async for documents in groups:
+                for document in documents:
+                    yield document
+
+    async def _groups(
+        self, collection: str, store: str, command: Document, most: int = _BATCH
+    ) -> AsyncGenerator[Sequence[Document]]:
+        """Yield the documents of a reading command in groups, and let other tasks run in between. `most`: the most
+        documents that it has, if that is known."""
         turn = Turn()
-        async with aclosing(self._batches(collection, store, command)) as batches:
+        async with aclosing(self._batches(collection, store, command, most)) as batches:
             async for rows in batches:
                 for documents in document_groups(rows):
-                    for document in documents:
-                        yield document
-                        if turn.is_over:
-                            await turn.pass_on()
+                    yield documents
+                    if turn.is_over:
+                        await turn.pass_on()
 
-    async def _batches(self, collection: str, store: str, command: Document) -> AsyncGenerator[Sequence[Row]]:
-        """Yield the replies of the server to a reading command, not decoded."""
-        batch = self._connection.sizes.fitting(store, _BATCH)
+    async def _batches(
+        self, collection: str, store: str, command: Document, most: int
+    ) -> AsyncGenerator[Sequence[Row]]:
+        """Yield the replies of the server to a reading command, not decoded where they may be large."""
+        sizes = self._connection.sizes
+        batch = sizes.fitting(store, _BATCH)
+        raw = sizes.may_be_large(store, min(batch, most))
         own = {"batchSize": batch} if "find" in command else {"cursor": {"batchSize": batch}}
         cursor = 0
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
-                reply = await self._connection.reads.run(self._run({**command, **own}, session))
+                reply = await self._connection.reads.run(self._run({**command, **own}, session, raw=raw))
                 cursor = reply["cursor"]["id"]
                 yield reply["cursor"]["firstBatch"]
                 while cursor:
                     more = {"getMore": cursor, "collection": collection, "batchSize": batch}
-                    reply = await self._connection.reads.run_piece(self._run(more, session))
+                    reply = await self._connection.reads.run_piece(self._run(more, session, raw=raw))
                     cursor = reply["cursor"]["id"]
                     yield reply["cursor"]["nextBatch"]
             finally:
                 if cursor:
                     await self._connection.kill(collection, cursor)
 
-    def _run(self, command: Document, session: Session) -> Any:
+    def _run(self, command: Document, session: Session, *, raw: bool) -> Any:
         async def run(most: float) -> Document:
             bound = {} if "getMore" in command else {"maxTimeMS": milliseconds(most), "readConcern": _CONCERN}
-            return await self._connection.command({**command, **bound}, session, raw=True)
+            return await self._connection.command({**command, **bound}, session, raw=raw)
 
         return run
 

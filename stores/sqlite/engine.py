@@ -230,8 +230,8 @@ class SQLiteEngine:
         return await self._readers.run(lambda connection: lists.read_entities(connection, table, query, most_bytes))
 
     async def newest(self, store: str, wanted: Newest, projection: Projection = WHOLE) -> Texts:
-        table, show = self._table(store), lists.shower(projection)
-        return await self._readers.run(lambda connection: read_newest(connection, table, wanted, show))
+        table = self._table(store)
+        return await self._readers.run(lambda connection: read_newest(connection, table, wanted, projection))
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
         table, show = self._table(store), lists.shower(projection)

@@ -19,13 +19,14 @@ from stores.errors import ReadTooLarge
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path
 from stores.protocol import UNBOUNDED
-from stores.query import CREATION, Equal, In, Query, Sort
+from stores.query import CREATION, Equal, In, Projection, Query, Sort
 from stores.relation import Value, values_along
 from stores.sqlite import reference_index
+from stores.sqlite.allowance import allowance
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed
-from stores.sqlite.lists import Show, page_sql
+from stores.sqlite.lists import Show, page_sql, shower
 from stores.sqlite.narrowing import most_looked_up
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
@@ -34,12 +35,13 @@ from stores.sqlite.visibility_index import acl_key_of, sees_little
 NEWEST_FIRST = tuple(Sort(each.path, descending=True) for each in CREATION)
 
 
-def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
-    """Return the texts that `show` makes of the stored ones. Raises ReadTooLarge."""
+def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, projection: Projection) -> Texts:
+    """Return the texts of the entities as the projection shows them. Raises ReadTooLarge."""
     with snapshot(connection):
         current_seq(connection)
         if is_unique(table, wanted.path):
-            return _by_key(connection, table, wanted, show)
+            return _by_key(connection, table, wanted, projection)
+        show = shower(projection)
         if _has_index(connection, table, wanted):
             return _by_value(connection, table, wanted, show)
         collected = Collected(wanted)
@@ -80,11 +82,19 @@ def by_key_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
     return sql, compiler.values
 
 
-def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, projection: Projection) -> Texts:
     sql, values = by_key_sql(table, wanted)
+    rows: Iterator[tuple[Any, ...]] = connection.execute(sql, values)
+    if projection.everything and allowance.on_loop:
+        # As for a list, the time on the loop bounds the documents that can be read, and they are measured at the end.
+        whole: Texts = {value: [doc] for value, doc in rows}
+        if sum([len(doc) for (doc,) in whole.values()]) > wanted.most_bytes:
+            raise ReadTooLarge(wanted.most_bytes)
+        return whole
+    show = shower(projection)
     texts: Texts = {}
     size = 0
-    for value, doc in connection.execute(sql, values):
+    for value, doc in rows:
         text = show(doc)
         size += len(text)
         if size > wanted.most_bytes:

@@ -10,8 +10,8 @@ import pytest
 
 from auth.policy import authorize
 from hub.dialects.platform.expand import parse_expand, parse_segments
-from hub.services.expansion import texts_in
 from hub.services.expansion_plan import MOST_EXPANDED_PATHS, Hop, Level, Planner, Referring
+from hub.services.listing_texts import texts_in
 from hub.services.registry import StoreRegistry
 from stores.errors import InvalidQuery, NotFound
 from stores.parse import MOST_SEGMENTS, MOST_SHOWN

@@ -11,13 +11,13 @@ import pytest
 
 from hub.dialects.platform.expand import parse_expand
 from hub.services import expansion
-from hub.services.expansion import LARGE, MOST_LARGE_EXPANSIONS_EACH, ExpandedPage, Expansions
+from hub.services.expansion import LARGE, MOST_LARGE_EXPANSIONS_EACH, ExpandedPage, Expansions, Sought
 from hub.services.registry import StoreRegistry
 from stores.errors import InvalidQuery, NotFound
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
-from stores.relation import Value
+from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import ME, user
@@ -62,12 +62,17 @@ async def read(expansions: Expansions, store: str, limit: int, expand: str) -> E
     return await expansions.find(ADMIN, store, Query(limit=limit), parse_expand(expand, None))
 
 
+def entities_of(page: ExpandedPage) -> list[Entity]:
+    body = page.body
+    return list(map(orjson.loads, body)) if isinstance(body, list) else orjson.loads(body)
+
+
 async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expansions: Expansions) -> None:
     places = expansions._large
     for _ in range(MOST_LARGE_EXPANSIONS_EACH):
         await places._enter(ME)
     small = await read(expansions, "sources", 1, "to")
-    assert orjson.loads(small.texts[0])["to"]["text"] == "small"
+    assert entities_of(small)[0]["to"]["text"] == "small"
     waiting = [
         asyncio.create_task(read(expansions, "sources", 3, "to")),
         asyncio.create_task(read(expansions, "targets", 2, "sources(to).to")),
@@ -79,9 +84,9 @@ async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expa
         page, below = await asyncio.gather(*waiting)
     finally:
         await end(*waiting)
-    assert [orjson.loads(text)["n"] for text in page.texts] == [0, 1, 2]
-    assert [len(orjson.loads(text)["to"]["text"]) > 5 for text in page.texts] == [False, True, True]
-    assert [len(orjson.loads(text)["sources(to)"]) for text in below.texts] == [1, 2]
+    assert [each["n"] for each in entities_of(page)] == [0, 1, 2]
+    assert [len(each["to"]["text"]) > 5 for each in entities_of(page)] == [False, True, True]
+    assert [len(each["sources(to)"]) for each in entities_of(below)] == [1, 2]
     for _ in range(MOST_LARGE_EXPANSIONS_EACH - 1):
         places._leave(ME)
     assert not places._occupancy._inside
@@ -99,19 +104,19 @@ async def test_long_lists_of_references_are_looked_through_in_a_thread(
     used: list[object] = []
     values_in = expansion.values_in
 
-    def noted(*arguments: Any) -> list[set[Value]]:
+    def noted(*arguments: Any) -> list[Sought]:
         used.append(threading.current_thread())
         return values_in(*arguments)
 
     monkeypatch.setattr(expansion, "values_in", noted)
     page = await read(expansions, "sources", 9, field)
-    assert len(page.texts) == 9
+    assert len(entities_of(page)) == 9
     assert [each is threading.main_thread() for each in used] == [not is_in_thread]
 
 
 async def test_a_refused_expansion_leaves_its_place(expansions: Expansions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expansion, "MOST_EXPANDED_BYTES", 2 * LARGE)
-    assert len((await read(expansions, "sources", 2, "to")).texts) == 2
+    assert len(entities_of(await read(expansions, "sources", 2, "to"))) == 2
     for store, expand in (("sources", "to.sources(to).to"), ("targets", "sources(to).to")):
         with pytest.raises(InvalidQuery) as refusal:
             await read(expansions, store, 3, expand)

@@ -99,10 +99,12 @@ def expanded_answer(text: bytes, timeout: float) -> Answer:
     return HeldAnswer(body=body, timeout=timeout, size=len(text))
 
 
-def expanded_list_answer(texts: list[bytes], headers: list[tuple[bytes, bytes]], timeout: float) -> Answer:
-    """Return a list of entities with what they refer to."""
-    size = sum(map(len, texts)) + len(texts)
-    body = b"[" + b",".join(texts) + b"]" if size <= LONG else _pieces(texts, b"[", b"]")
+def expanded_list_answer(listed: bytes | list[bytes], headers: list[tuple[bytes, bytes]], timeout: float) -> Answer:
+    """Return a list of entities with what they refer to: the JSON array, or the texts of the entities."""
+    if isinstance(listed, bytes):
+        return HeldAnswer(body=listed, headers=headers, timeout=timeout, size=len(listed))
+    size = sum(map(len, listed)) + len(listed)
+    body = b"[" + b",".join(listed) + b"]" if size <= LONG else _pieces(listed, b"[", b"]")
     return HeldAnswer(body=body, headers=headers, timeout=timeout, size=size)
 
 

@@ -87,9 +87,9 @@ async def get(context: PlatformContext, call: Call, principal: Principal) -> Ans
     projection, expand = read_projection(context, call, principal)
     store, id = call.path["store"], call.path["id"]
     if expand is not None:
-        page = await context.expansions.get(principal, store, id, expand)
-        check_expanded_read(call, page.rev)
-        return answers.expanded_answer(page.texts[0], context.settings.stream_timeout)
+        text, rev = await context.expansions.get(principal, store, id, expand)
+        check_expanded_read(call, rev)
+        return answers.expanded_answer(text, context.settings.stream_timeout)
     text, rev = await context.entities.get(principal, store, id, projection)
     check_read(call, rev)
     return answers.entity_answer(text, rev)
@@ -110,7 +110,7 @@ async def find(context: PlatformContext, call: Call, principal: Principal) -> An
     if request.expand is not None:
         page = await context.expansions.find(principal, store, request.query, request.expand)
         headers = list_headers(call, pairs, request, page.position, page.next)
-        return answers.expanded_list_answer(page.texts, headers, timeout)
+        return answers.expanded_list_answer(page.body, headers, timeout)
     listing = await context.entities.find(principal, store, request.query, request.projection)
     headers = list_headers(call, pairs, request, listing.position, listing.next)
     return Answer(listing.body, headers=headers, timeout=timeout)
