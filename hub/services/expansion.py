@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 from typing import Annotated, Any, Final, TypeVar
 
@@ -112,7 +113,7 @@ class _Found:
 
     @classmethod
     def of(cls, texts: Texts) -> _Found:
-        sizes = [len(text) for each in texts.values() for text in each]
+        sizes = list(map(len, chain.from_iterable(texts.values())))
         return cls(texts, sum(sizes), max(sizes, default=0))
 
 

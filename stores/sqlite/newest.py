@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -88,7 +89,7 @@ def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, proj
     if projection.everything and allowance.on_loop:
         # As for a list, the time on the loop bounds the documents that can be read, and they are measured at the end.
         whole: Texts = {value: [doc] for value, doc in rows}
-        if sum([len(doc) for (doc,) in whole.values()]) > wanted.most_bytes:
+        if sum(map(len, chain.from_iterable(whole.values()))) > wanted.most_bytes:
             raise ReadTooLarge(wanted.most_bytes)
         return whole
     show = shower(projection)
