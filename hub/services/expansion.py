@@ -18,10 +18,9 @@ from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 
-from auth.policy import authorize
 from auth.positions import bind
 from auth.principal import Principal
-from hub.services.expansion_plan import Expand, Hop, Level, Planner, refused
+from hub.services.expansion_plan import Expand, Hop, KeptPlans, Level, refused
 from hub.services.listing_texts import pieces_of, texts_in
 from hub.services.registry import StoreRegistry
 from stores.bounds import Limit
@@ -122,13 +121,13 @@ class Expansions:
 
     def __init__(self, engine: Engine, registry: StoreRegistry, long_lists: LongLists) -> None:
         self._engine = engine
-        self._registry = registry
         self._long_lists = long_lists
         self._large = Places(MOST_LARGE_EXPANSIONS, MOST_LARGE_EXPANSIONS_EACH)
+        self._plans = KeptPlans(registry)
 
     async def get(self, principal: Principal, store: str, id: str, expand: Expand) -> tuple[bytes, int]:
         """Return the text and the revision of one entity. Raises NotFound, for an invisible entity as well."""
-        plan = self._plan(principal, store, expand)
+        plan = self._plans.plan(principal, store, expand)
         found = await self._engine.get(store, id, plan.view.where, plan.read) if is_id(id) else None
         if found is None:
             raise NotFound(f"no {store}/{id}")
@@ -140,7 +139,7 @@ class Expansions:
 
     async def find(self, principal: Principal, store: str, query: Query, expand: Expand) -> ExpandedPage:
         """Return a page of at most MOST_EXPANDED entities."""
-        plan = self._plan(principal, store, expand)
+        plan = self._plans.plan(principal, store, expand)
         limit = min(query.limit, MOST_EXPANDED)
         query = Query(plan.view.narrowed(query.where), query.sort, query.offset, limit, query.after)
         place = self._long_lists.place(principal.user_id)
@@ -152,10 +151,6 @@ class Expansions:
                 place.leave()
             position = bind(listing.position, plan.view.digest)
             return ExpandedPage(await expansion.expanded(page, plan, written_list), position, listing.next)
-
-    def _plan(self, principal: Principal, store: str, expand: Expand) -> Level:
-        view = authorize(principal, self._registry.get(store), "GET")
-        return Planner(self._registry, principal).plan(view, expand)
 
     def _expansion(self, principal: Principal) -> _Expansion:
         return _Expansion(self._engine, self._large.place(principal.user_id))
@@ -285,8 +280,7 @@ def _column_of(page: _Page, hop: Hop) -> Sought | None:
     column = [entity.get(name) for entity in page.entities]
     if not _SINGLE.issuperset(map(type, column)):
         return None
-    values = set(column)
-    values.discard(None)
+    values: set[Value] = {value for value in column if value is not None}
     _check_number(hop, values)
     return Sought(values, column)
 

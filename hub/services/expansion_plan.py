@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from auth.policy import view_of
+from auth.policy import authorize, view_of
 from auth.principal import Principal
 from auth.view import View
 from hub.services.registry import StoreRegistry
@@ -23,6 +23,7 @@ from stores.relation import Relation, Value
 MOST_EXPANDED_PATHS: Final[Annotated[int, Limit("request", "paths to expand", "400")]] = 10
 MOST_EXPANDED_DEPTH: Final[Annotated[int, Limit("path to expand", "references", "400")]] = 3
 MOST_REFERRING: Final[Annotated[int, Limit("entity and path", "entities that refer to it", "the newest")]] = 100
+MOST_PLANS: Annotated[int, Limit("process", "plans of expansions", "all go, and are made again")] = 256
 
 PARAMETER: Final = "expand"
 
@@ -177,6 +178,30 @@ class Planner:
         """Return whether the reader may learn that there is no store of this name. Otherwise one that does not exist is
         like one that is out of sight."""
         return self._principal.may("GET", store) or self._principal.may_administer("GET", "stores")
+
+
+class KeptPlans:
+    """Makes plans, and keeps them until definitions change: a client asks for the same paths again and again. Plans
+    with `only` are not kept, because it may be long."""
+
+    def __init__(self, registry: StoreRegistry) -> None:
+        self._registry = registry
+        self._generation = registry.generation
+        self._plans: dict[tuple[Principal, str, Expand], Level] = {}
+
+    def plan(self, principal: Principal, store: str, expand: Expand) -> Level:
+        """Return the plan for a store. Raises NotFound, Forbidden, and InvalidQuery as `Planner.plan` does."""
+        if self._generation != self._registry.generation or len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+            self._generation = self._registry.generation
+        key = principal, store, expand
+        plan = self._plans.get(key)
+        if plan is None:
+            view = authorize(principal, self._registry.get(store), "GET")
+            plan = Planner(self._registry, principal).plan(view, expand)
+            if expand.only is None:
+                self._plans[key] = plan
+        return plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from bson import ObjectId
+
 from stores.errors import ReadTooLarge
 from stores.mongo.codec import Document, numbered, to_id
 from stores.mongo.compile import compile_filter, compile_projection, compile_sort, field_name
@@ -52,6 +54,9 @@ class NewestReader:
         async with aclosing(self._groups(store, store, command, most)) as groups:
             async for documents in groups:
                 ids = [str(document["_id"]) for document in documents]
+                for id, document in zip(ids, documents, strict=True):
+                    if type(document["_id"]) is ObjectId:
+                        document["_id"] = id  # so that it is not converted again
                 found = list(map(write, documents))
                 self._connection.sizes.note(store, max(map(len, found)))
                 size += sum(map(len, found))

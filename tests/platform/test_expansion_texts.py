@@ -54,6 +54,8 @@ SEVERAL: Final[list[dict[str, Any]]] = [{"several": [A["_id"], B["_id"], A["_id"
 
 
 class Registry:
+    generation = 1
+
     def get(self, name: str) -> StoreDefinition:
         if name not in STORES:
             raise NotFound(name)

@@ -194,6 +194,30 @@ async def test_what_is_out_of_sight_shows_what_refers_to_it(hub: Hub, user: Clie
         assert (await one(narrow, shop.customers, customer, expand=key))[key] == []
 
 
+async def test_a_changed_definition_counts_for_the_next_expansion(hub: Hub, user: Client) -> None:
+    """Its fields are hidden at once, and a reference that is no more is refused."""
+    targets = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "secret", "type": "Text"}])
+    to = {"id": "to", "type": "Reference", "store": targets}
+    store = await hub.define(fields=[to, {"id": "n", "type": "Number"}])
+    target = await user.make(targets, name="x", secret="s")
+    source = await user.make(store, to=target["_id"])
+    assert (await both_ways(user, store, source, expand="to"))["to"] == target
+    hidden: list[dict[str, Any]] = [
+        {"id": "name", "type": "Text"},
+        {"id": "secret", "type": "Text", "hidden": True},
+    ]
+    await redefine(hub, targets, hidden)
+    del target["secret"]
+    assert (await both_ways(user, store, source, expand="to"))["to"] == target
+    await redefine(hub, store, [{"id": "to", "type": "Text"}, {"id": "n", "type": "Number"}])
+    refused(await user.get(f"/{store}/{source['_id']}", {"expand": "to"}), 400, "expand")
+
+
+async def redefine(hub: Hub, store: str, fields: list[dict[str, Any]]) -> None:
+    [definition] = await hub.admin.list("stores", {"name": store})
+    good(await hub.admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
+
+
 async def test_an_expansion_shows_what_the_other_store_shows(hub: Hub) -> None:
     """For users of several groups, in both directions."""
     company = await hub.group()

@@ -39,6 +39,8 @@ ADMIN = user(admin=True)
 
 
 class Registry:
+    generation = 1
+
     def get(self, name: str) -> StoreDefinition:
         for definition in (TARGETS, SOURCES):
             if definition.name == name:

@@ -6,6 +6,8 @@ A segment such as ``orders(customer)`` leads to what refers here: to the orders,
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import Final
 
 from hub.services.expansion_plan import MOST_EXPANDED_PATHS, PARAMETER, Expand, Referring, Segment, Segments, refused
 from stores.errors import InvalidQuery
@@ -16,14 +18,26 @@ _PART = re.compile(
 )
 """What refers here, or a name."""
 
+_SHORT: Final = 200
+"""Characters of `expand` up to which the paths are kept."""
+
 
 def parse_expand(text: str, only: str | None) -> Expand:
     """Return what `expand` and `only` ask for. Raises InvalidQuery for a malformed path."""
+    if only is None:
+        return _whole(text) if len(text) <= _SHORT else _parsed(text)
+    return Expand(_parsed(text).paths, _shown(only))
+
+
+def _parsed(text: str) -> Expand:
     items = text.split(",", MOST_EXPANDED_PATHS)
     if len(items) > MOST_EXPANDED_PATHS:
         raise refused(f"at most {MOST_EXPANDED_PATHS} paths").at("MOST_EXPANDED_PATHS")
-    paths = tuple(dict.fromkeys(parse_segments(PARAMETER, item.strip()) for item in items))
-    return Expand(paths, None if only is None else _shown(only))
+    return Expand(tuple(dict.fromkeys(parse_segments(PARAMETER, item.strip()) for item in items)))
+
+
+_whole = lru_cache(maxsize=256)(_parsed)
+"""The same, kept: clients ask for the same paths again and again."""
 
 
 def _shown(text: str) -> tuple[Segments, ...]:
