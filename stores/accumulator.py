@@ -40,6 +40,11 @@ _NOTHING: Final[Sequence[Any]] = ()
 _NULL: Final[dict[Any, Any]] = {None: None}
 _STEPS: Final = 4
 """The cost in steps (see `stores.steps`) of one value of one measure or dimension."""
+_FEW: Final = 16
+"""Values that are compared one by one."""
+_AT_ONCE: Final = 4_000
+"""Values that are compared in one call of the interpreter."""
+_NUMBERS: Final = frozenset((int, float))
 _STEPS_OF_GROUP: Final = 10
 """The cost in steps of making one value of a group, and of sorting the groups by it."""
 
@@ -54,9 +59,7 @@ class Accumulator:
         self._aggregation = aggregation
         self._spend = spend
         self._dimensions = [_dimension(d, spend) for d in aggregation.by]
-        measured = [m for m in aggregation.measures if m.path]
-        self.measured = tuple(dict.fromkeys(m.path for m in measured))
-        """The paths whose values the measures take."""
+        self.measured = aggregation.measured
         self._size = _Size()
         self._groups: dict[Key, _Group] = {}
         if not aggregation.by:
@@ -154,7 +157,7 @@ def values_at(entity: Any, path: Path, spend: Spend = free) -> Sequence[Any]:
     return _NOTHING if node is None else (node,)
 
 
-def elements_of(values: Sequence[Any], spend: Spend = free) -> Sequence[Any]:
+def elements_of(values: Sequence[Any], spend: Spend = free) -> list[Any]:
     """Return the values at a path in several entities: an array among `values` stands for its elements."""
     elements: list[Any] = []
     for value in values:
@@ -164,6 +167,11 @@ def elements_of(values: Sequence[Any], spend: Spend = free) -> Sequence[Any]:
         else:
             elements.append(value)
     return elements
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Return whether all values are integers or doubles."""
+    return _NUMBERS.issuperset(map(type, values))
 
 
 def _inside(element: Entity, rest: Path, spend: Spend) -> Sequence[Any]:
@@ -263,6 +271,8 @@ class _Extreme:
         self._held = 0
 
     def add(self, values: Sequence[Any]) -> None:
+        if len(values) > _FEW:
+            values = self._candidates(values)
         for value in values:
             if value is None:
                 continue
@@ -271,6 +281,16 @@ class _Extreme:
                 self.value, self._place = value, found
                 if self._held or found[0] != ordering.RANK_NUMBER:
                     self._count_size(_size_of(value))
+
+    def _candidates(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return those of `values` among which is the result: of numbers, the first least or greatest one of each
+        part, because a call for all of them could not be interrupted."""
+        first = max if self._greatest else min
+        found: list[Any] = []
+        for start in range(0, len(values), _AT_ONCE):
+            some = values[start : start + _AT_ONCE]
+            found += (first(some),) if are_numbers(some) else some
+        return found
 
     def _count_size(self, size: int) -> None:
         self._size.change(size - self._held)

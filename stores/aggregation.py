@@ -80,9 +80,14 @@ class Aggregation:
     limit: int = MOST_GROUPS
 
     @property
+    def measured(self) -> tuple[Path, ...]:
+        """The paths whose values the measures take."""
+        return tuple(dict.fromkeys(measure.path for measure in self.measures if measure.path))
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The paths whose values are needed."""
-        return tuple(dict.fromkeys([*(m.path for m in self.measures if m.path), *(d.path for d in self.by)]))
+        return tuple(dict.fromkeys([*self.measured, *(d.path for d in self.by)]))
 
     @property
     def counted_path(self) -> Path | None:

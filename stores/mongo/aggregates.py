@@ -1,10 +1,11 @@
-"""Aggregations: the accumulator of `stores.accumulator` is fed, in threads, with the matching documents of one
-snapshot."""
+"""Aggregations: the accumulator of `stores.accumulator` is fed, in threads, from one snapshot, with lists of values
+that the server has collected, or else with the matching documents."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from bson import Timestamp
@@ -17,11 +18,13 @@ from stores.mongo.codec import Document, entity_of
 from stores.mongo.compile import compile_filter, field_name
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
+from stores.mongo.grouping import MOST_GROUPED, CannotGroup, GroupReader, is_groupable, pipeline
 from stores.mongo.reading import document_groups
 from stores.mongo.sizes import Pace
 from stores.mongo.slow_reads import milliseconds
 from stores.paths import Path
 from stores.query import Filter
+from stores.steps import Spend
 from stores.threads import in_thread
 
 _BATCH: Final = 2_000
@@ -30,74 +33,66 @@ _BATCH: Final = 2_000
 _LOOK_EVERY: Final = 20_000
 """Steps (see `stores.steps`) between two looks at the clock."""
 
-
-_MOST_COUNTED: Final = 10_000
-"""Values that the server counts. The groups are fewer where the values are arrays."""
-
-_MEMORY_EXCEEDED: Final = 292
+_TOO_MUCH: Final = frozenset(
+    {
+        146,  # ExceededMemoryLimit: of one list
+        292,  # QueryExceededMemoryLimitNoDiskUseAllowed
+        10334,  # BSONObjectTooLarge
+        17419,  # a group is too large for a document
+        17420,
+    }
+)
+"""Codes of what does not fit into the server's memory or into a document."""
 
 _Found = tuple[list[Group], Timestamp]
 """The groups of all matching documents at one cluster time, and that time."""
+
+_Add = Callable[[Sequence[Any]], None]
+"""Adds the rows of one reply to an accumulator."""
 
 
 async def aggregate(connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
     """See `stores.protocol.Engine.aggregate`."""
     with store_errors():
-        found = await _counted_by_server(connection, store, where, aggregation)
-        groups, at = found or await _Reading(connection, store, where, aggregation).run()
+        found = await _grouped_by_server(connection, store, where, aggregation) if is_groupable(aggregation) else None
+        groups, at = found or await Documents(connection, store, where, aggregation).run()
     return Aggregated(position.at_time(connection.epoch, at), groups)
 
 
-async def _counted_by_server(
+async def _grouped_by_server(
     connection: Connection, store: str, where: Filter, aggregation: Aggregation
 ) -> _Found | None:
-    """Let the server count the documents with each value of a field, if that is all that is asked. None if it is not,
-    or if the values are too many or too large.
-
-    What groups a document is in depends on the whole value of the field, so a value counts as one entity that stands
-    for all documents with it. In the middle of an array the server would not find the values."""
-    path = aggregation.counted_path
-    if aggregation.paths and (path is None or len(path) > 1 or path == ("_id",)):
-        return None
-    name = None if path is None else field_name(path)
-    stages: list[Document] = [
-        {"$match": compile_filter(where)},
-        {"$group": {"_id": name and f"${name}", "n": {"$sum": 1}}},
-        {"$limit": _MOST_COUNTED + 1},
-    ]
-    command = {
-        "aggregate": store,
-        "pipeline": stages,
-        "cursor": {"batchSize": _MOST_COUNTED + 2},
-        "allowDiskUse": False,
-    }
+    """Return the groups if the server can collect the values for them."""
     try:
-        cursor, at = await connection.snapshot(command, raw=True)
+        return await Grouped(connection, store, where, aggregation).run()
+    except CannotGroup:
+        return None
     except OperationFailure as error:
-        if error.code != _MEMORY_EXCEEDED:
+        if error.code not in _TOO_MUCH:
             raise
         return None
-    if cursor["id"]:
-        await connection.kill(store, cursor["id"])
-    if cursor["id"] or len(cursor["firstBatch"]) > _MOST_COUNTED:
-        return None
-    accumulator = Accumulator(aggregation, _Deadline(connection.read_timeout).spend)
-    await in_thread(_add_counted, accumulator, name, cursor["firstBatch"])
-    return await in_thread(accumulator.result), at
 
 
-class _Reading:
-    """One aggregation of documents. `run` may read them twice (see `stores.read_turns`)."""
+class _Reading(ABC):
+    """One aggregation. `run` may read twice (see `stores.read_turns`)."""
 
     def __init__(self, connection: Connection, store: str, where: Filter, aggregation: Aggregation) -> None:
         self._connection = connection
         self._store = store
+        self._where = where
         self._aggregation = aggregation
-        self._find = {
-            "find": store,
-            "filter": compile_filter(where),
-            "projection": projection_of(aggregation.paths),
-        }
+
+    @abstractmethod
+    def _command(self, pace: Pace) -> Document:
+        """Return the command that opens the cursor."""
+
+    @abstractmethod
+    def _pace(self) -> Pace:
+        """Return the pace of the replies."""
+
+    @abstractmethod
+    def _adder(self, accumulator: Accumulator, spend: Spend) -> _Add:
+        """Return the function that adds the rows of a reply."""
 
     async def run(self, at: Timestamp | None = None) -> _Found:
         groups, time = await self._connection.at_snapshot(self._read, at)
@@ -108,16 +103,17 @@ class _Reading:
     async def _read(self, concern: Document, seconds: float) -> tuple[list[Group], Timestamp | None]:
         deadline = _Deadline(seconds)
         accumulator = Accumulator(self._aggregation, deadline.spend)
-        pace = Pace(self._connection.sizes, self._store, _BATCH)
+        add = self._adder(accumulator, deadline.spend)
+        pace = self._pace()
         cursor = 0
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
-                limits = {"batchSize": pace.next(()), "maxTimeMS": milliseconds(seconds), "readConcern": concern}
-                reply = await self._reply({**self._find, **limits}, session)
+                limits = {"maxTimeMS": milliseconds(seconds), "readConcern": concern}
+                reply = await self._reply({**self._command(pace), **limits}, session)
                 cursor, rows, at = reply["id"], reply["firstBatch"], reply.get("atClusterTime")
                 while True:
                     pace.came(rows)
-                    await in_thread(_add, accumulator, rows)
+                    await in_thread(add, rows)
                     deadline.check()
                     if not cursor:
                         return await in_thread(accumulator.result), at or concern.get("atClusterTime")
@@ -132,6 +128,48 @@ class _Reading:
     async def _reply(self, command: Document, session: Session) -> Document:
         cursor: Document = (await self._connection.command(command, session, raw=True))["cursor"]
         return cursor
+
+
+class Documents(_Reading):
+    """The documents, as far as they are needed, are added one by one."""
+
+    def _command(self, pace: Pace) -> Document:
+        return {
+            "find": self._store,
+            "filter": compile_filter(self._where),
+            "projection": projection_of(self._aggregation.paths),
+            "batchSize": pace.next(()),
+        }
+
+    def _pace(self) -> Pace:
+        return Pace(self._connection.sizes, self._store, _BATCH)
+
+    def _adder(self, accumulator: Accumulator, spend: Spend) -> _Add:
+        def add(rows: Sequence[Any]) -> None:
+            for documents in document_groups(rows):  # a call that decodes a whole reply would hold the interpreter
+                for document in documents:
+                    accumulator.add(entity_of(document))
+
+        return add
+
+
+class Grouped(_Reading):
+    """The server collects the values. Raises CannotGroup, and OperationFailure with one of the codes `_TOO_MUCH`."""
+
+    def _command(self, pace: Pace) -> Document:
+        first = pace.next(()) if self._aggregation.measured else MOST_GROUPED + 2
+        return {
+            "aggregate": self._store,
+            "pipeline": pipeline(self._where, self._aggregation),
+            "cursor": {"batchSize": first},
+            "allowDiskUse": False,
+        }
+
+    def _pace(self) -> Pace:
+        return Pace(self._connection.sizes, "", _BATCH)  # the sizes of documents in the store say nothing of groups
+
+    def _adder(self, accumulator: Accumulator, spend: Spend) -> _Add:
+        return GroupReader(self._aggregation, accumulator, spend).add
 
 
 class _Deadline:
@@ -157,15 +195,3 @@ def projection_of(paths: Sequence[Path]) -> dict[str, int]:
     """Return the projection to these paths. A path inside another one is left out: MongoDB refuses both together."""
     needed = [path for path in paths if not any(path[:n] in paths for n in range(1, len(path)))]
     return ({} if ("_id",) in needed else {"_id": 0}) | {field_name(path): 1 for path in needed}
-
-
-def _add_counted(accumulator: Accumulator, name: str | None, rows: Sequence[Any]) -> None:
-    for documents in document_groups(rows):
-        for found in documents:
-            accumulator.add(entity_of({name: found["_id"]}) if name else {}, int(found["n"]))
-
-
-def _add(accumulator: Accumulator, rows: Sequence[Any]) -> None:
-    for documents in document_groups(rows):  # a call that decodes a whole reply would hold the interpreter
-        for document in documents:
-            accumulator.add(entity_of(document))

@@ -41,6 +41,11 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, default=_to_json, option=_OPTIONS)
 
 
+def json_of(value: Any) -> Any:
+    """Return any BSON value as a JSON value."""
+    return orjson.loads(dumps(value))
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -191,6 +191,7 @@ async def test_large_entities(engine: Engine) -> None:
     """Only the needed fields are kept in memory or sent by a server."""
     await insert(engine, *(entity(n=n, text="x" * 1_000_000) for n in range(30)))
     assert await groups(engine, asked("count,sum:n")) == [(30, 435)]
+    assert await groups(engine, asked("max:text,sum:n")) == [("x" * 1_000_000, 435)]
 
 
 async def test_counts_by_large_values(engine: Engine) -> None:
@@ -200,6 +201,7 @@ async def test_counts_by_large_values(engine: Engine) -> None:
     with pytest.raises(InvalidQuery) as refused:
         await groups(engine, asked("count", "text"))
     assert refused.value.limit_name == "MOST_GROUP_BYTES"
+    assert await groups(engine, asked("count,min:text")) == [(120, "000" + "x" * 999_990)]
     assert await groups(engine, asked("count", "text"), parse_filter({"text": {"$startswith": "00100"}})) == []
 
 

@@ -151,3 +151,12 @@ def test_what_group_an_entity_is_in() -> None:
     accumulator = Accumulator(asked("count", "s,time:day"))
     found = accumulator.groups_of({"s": ["a", 1.0], "time": 0})
     assert [values for _, values in found] == [("a", "1970-01-01"), (1.0, "1970-01-01")]
+
+
+def test_the_least_of_many_values() -> None:
+    """Of numbers and of other values, in one long array and in several parts of it."""
+    numbers: list[Any] = [3, 2.5, -1, 7.0, 2**53, 2.0**53, 2**53 + 1] * 1_000
+    for values in (numbers, [*numbers, None], ["x", *numbers, True, None], [*map(str, numbers)], [None] * 20):
+        singles: list[Entity] = [{"v": value} for value in values]
+        question = asked("min:v,max:v,sum:v,avg:v")
+        assert groups(question, {"v": values}) == groups(question, *singles)

@@ -26,6 +26,12 @@ def of(values: list[Any], decimal: bool = False) -> ExactSum:
     return made
 
 
+def at_once(values: list[Any], decimal: bool = False) -> ExactSum:
+    made = ExactSum(decimal)
+    made.add(values)
+    return made
+
+
 @given(st.lists(integers, max_size=30))
 def test_integers_are_added_exactly(values: list[int]) -> None:
     total = of(values).total()
@@ -76,6 +82,50 @@ def test_decimals_beyond_the_field_type_are_exact_too(values: list[float], total
     """Another program may have written them. No trailing zeros are shown."""
     found = of(values, decimal=True).total()
     assert (format(found, "f") if isinstance(found, Decimal) else str(found)) == total
+
+
+@given(
+    st.lists(doubles | integers | st.sampled_from([True, None, "7", -0.0, 0.1]), min_size=17, max_size=40),
+    st.booleans(),
+)
+def test_many_values_are_added_as_one_by_one(values: list[Any], decimal: bool) -> None:
+    assert facts(at_once(values, decimal)) == facts(of(values, decimal))
+
+
+@given(st.lists(thousandths.map(lambda n: n / 1000), min_size=17, max_size=40))
+def test_many_decimals_are_added_as_one_by_one(values: list[float]) -> None:
+    assert facts(at_once(values, decimal=True)) == facts(of(values, decimal=True))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.1] * 10_000,
+        [1e16, 1.0, -1e16] * 3_000,
+        [2**63 - 1] * 5_000 + [0.5],
+        [1.7e308] * 20,
+        [1.7e308, -1.7e308] * 20,
+        [5e-324, 1e308] * 20,
+        [2.0**n for n in range(-1_074, 1_024)],
+        [-0.0] * 20,
+        [1, 2.5, None] * 2_000,
+        [0.001, 12.3, 999_999_999_999.999] * 2_000,
+        [0.1, 0.12345] * 20,
+        [1e12, 1e22] * 20,
+    ],
+)
+def test_many_values_of_very_different_sizes(values: list[Any]) -> None:
+    for decimal in (False, True):
+        assert facts(at_once(values, decimal)) == facts(of(values, decimal))
+
+
+def facts(found: ExactSum) -> tuple[Any, ...]:
+    """Return what an answer shows, with types and signs."""
+    try:
+        total: Any = found.total()
+    except OverflowError:
+        total = "beyond"
+    return found.count, repr(total), repr(found.average())
 
 
 def test_only_numbers_are_added() -> None:
