@@ -53,9 +53,10 @@ class MortalHub:
         process.kill()
         await asyncio.to_thread(process.communicate)
 
-    def client(self, url: str = "") -> Client:
-        """Return the administrator as a client of the hub, or of another address that leads to it."""
-        client = Client(url or self.url, {"Authorization": f"Bearer {self.token}"})
+    def client(self, url: str = "", token: str = "") -> Client:
+        """Return the administrator, or the holder of another token, as a client of the hub, or of another address that
+        leads to it."""
+        client = Client(url or self.url, {"Authorization": f"Bearer {token or self.token}"})
         self._clients.push_async_callback(client.close)
         return client
 

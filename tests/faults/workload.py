@@ -149,12 +149,17 @@ class Workload:
 
     async def _is_on_record(self, changes: list[Event]) -> bool:
         """Return whether the history of the counter has each of its changes, once and in order."""
-        answer = await self._read(f"/{self.store}/{self.counter}/history")
-        revs = [entry["_rev"] for entry in answer.json()["history"]]
+        revs = [entry["_rev"] for entry in await self.history_of(self.counter)]
+        return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
+
+    async def history_of(self, id: str) -> list[Event]:
+        """Return the whole history of an entity, by REST."""
+        answer = await self._read(f"/{self.store}/{id}/history")
+        entries: list[Event] = answer.json()["history"]
         while "next" in answer.links:
             answer = await self._read(answer.links["next"]["url"].removeprefix(API))
-            revs += [entry["_rev"] for entry in answer.json()["history"]]
-        return revs == [change["_rev"] for change in changes if change["_id"] == self.counter]
+            entries += answer.json()["history"]
+        return entries
 
     async def _read(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
         """Read a path, again while the answer is 503, as in an election after the fault."""
@@ -224,14 +229,21 @@ def replayed(changes: list[Event]) -> dict[str, Entity]:
 
 
 async def define(client: Client, **definition: Any) -> str:
-    """Create a store; return its name. A database that has just begun may elect once more: then it is 503, and the
-    client tries again."""
+    """Create a store; return its name. Tries again like `make`."""
+    return str((await make(client, "stores", name=unique("store"), **definition))["name"])
 
-    async def made() -> dict[str, Any] | None:
-        answer = await client.post("/stores", {"name": unique("store"), **definition})
+
+async def make(client: Client, store: str, **fields: Any) -> Entity:
+    """Create an entity. A database that has just begun may elect once more: then it is 503, and the client tries
+    again."""
+
+    async def made() -> Entity | None:
+        answer = await client.post(f"/{store}", fields)
         return None if answer.status_code == 503 else entity_of(answer)
 
-    return str((await eventually(made))["name"])
+    entity = await eventually(made)
+    assert entity is not None
+    return entity
 
 
 async def let_children_refer(client: Client, store: str) -> None:

@@ -35,7 +35,10 @@ PARENT: Entity = {"id": "parent", "type": "Reference", "on_delete": "cascade"}
 
 
 class Writer:
-    """Repeats `step` until `stop` is set. Its names, tags and keys begin with its own name."""
+    """Repeats `step` until `stop` is set. Its names, tags and keys begin with its own name. Its writes may be answered
+    by `refusals`."""
+
+    refusals: tuple[int, ...] = (507,)
 
     def __init__(self, client: Client, store: str, ledger: Ledger) -> None:
         self.client = client
@@ -82,7 +85,7 @@ class Writer:
         answer = await self.send(*request, **headers)
         if answer is not None:
             self.ledger.settle(asked, Fate.ACKNOWLEDGED if answer.status_code == 200 else Fate.REFUSED)
-            assert answer.status_code in (200, 507), answer.text
+            assert answer.status_code in (200, *self.refusals), answer.text
         return answer
 
     async def insist(self, asked: Asked, *request: Any, **headers: str) -> httpx.Response:
@@ -197,7 +200,8 @@ class Families(Writer):
 
     def family(self, tag: str, number: int, children: int) -> list[Entity]:
         """Return the requests for a parent and its children."""
-        return [self.parent(tag, number, children), *[self.child(tag, number, {"$ref": "0._id"})] * children]
+        parent, its_id = self.parent(tag, number, children), {"$ref": "0._id"}
+        return [parent, *(self.child(tag, number, its_id) for _ in range(children))]
 
     async def carry_out(self, requests: list[Entity], asked: Asked, **headers: str) -> list[str]:
         """Send a batch, with an Idempotency-Key until it is answered; return the ids of the entities that it has

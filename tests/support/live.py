@@ -47,7 +47,7 @@ class Declined(AssertionError):
 @dataclass
 class Watch:
     """A subscription as its client knows it. `view` (entities by id) is the snapshot with all events applied; `began`
-    is the position in the acknowledgement."""
+    is the position in the acknowledgement, and `first` the view at that position."""
 
     channel: str
     request: dict[str, Any]
@@ -62,6 +62,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.began = self.position
+        self.first = dict(self.view)
 
     def take(self) -> list[Event]:
         """Return the changes since the last call."""
