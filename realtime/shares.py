@@ -20,7 +20,7 @@ from stores.bounds import Limit
 PERIOD: Final = 0.25
 """Length of a period in seconds."""
 
-MOST_SHARE_STEPS: Final[Annotated[int, Limit("user and quarter second", "steps of fan-out", "events wait")]] = 500_000
+MOST_SHARE_STEPS: Final[Annotated[int, Limit("user and 0.25 s", "steps of fan-out", "events wait")]] = 500_000
 """Steps of fan-out that one user may take in a period: about 0.05 s."""
 
 MOST_USER_STEPS: Final[Annotated[int, Limit("change and user", "steps", "`error_filter_too_costly`")]] = 2_000_000

@@ -1,7 +1,7 @@
 """The writes of a commit, their outcomes, and the bounds of their bytes.
 
-Nobody changes one after it was made. Those that each request makes are not declared frozen all the same: that takes
-three to five times as long (1.1 µs for an Update).
+Writes are not changed after their creation. The most frequent ones are not declared frozen all the same: making a
+frozen one takes three to five times as long (1.1 µs for an Update).
 """
 
 from __future__ import annotations

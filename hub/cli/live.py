@@ -236,6 +236,8 @@ def as_lost(url: str) -> Iterator[None]:
             raise Failure(f"a message of the hub is larger than {MOST_BYTES // 1024 // 1024} MiB") from error
         raise Lost("connection lost") from error
     except InvalidStatus as error:
+        if error.response.status_code == 503:
+            raise Lost(f"the hub at {url} is shutting down or too busy") from error
         raise Lost(f"{url} answers {error.response.status_code} where a hub has its live API") from error
     except (OSError, WebSocketException, ImportError) as error:  # ImportError: packages for a SOCKS proxy are missing
         raise Lost(f"no answer from {url}: {error or type(error).__name__}") from error

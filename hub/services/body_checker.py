@@ -69,12 +69,12 @@ class BodyChecker:
         limits, is_quick = self.limits_of(definition), definition.checked_at_once == inf
         for body in bodies:
             if is_quick:  # without a preparation, which takes a tenth of the time of a body
-                fields, mistakes = _check_at_once(definition, body, limits)
+                fields, broken = _check_at_once(definition, body, limits)
             else:
                 made = await prepare(self.new_body(definition, body))
-                fields, mistakes = made.fields, made.violations
-            if mistakes:
-                new = _placed(NewBody.of(body, fields, mistakes), len(entities) if indexed else None)
+                fields, broken = made.fields, made.violations
+            if broken:
+                new = _placed(NewBody.of(body, fields, broken), len(entities) if indexed else None)
                 here = new.violations
                 if missing is not None:
                     missing.append(new.missing[: max(1, MOST_VIOLATIONS - listed)])

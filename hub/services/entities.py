@@ -323,7 +323,7 @@ class EntityService:
         indexed: bool = False,
     ) -> list[Written]:
         """Commit writes with the procedures that keep references true, and return their outcomes."""
-        if not self.references.concern(writes):
+        if not self.references.concern_references(writes):
             return await self._engine.commit(writes, principal.user_id, key, definition)
         guarded = await self.references.guarded(principal, writes, indexed=indexed)
         try:

@@ -87,8 +87,8 @@ class EntityWrites:
         revs: Revisions | None,
         compute: OperatorChange | None = None,
     ) -> Update | None:
-        """Return the change of an entity without a preparation, which most changes do not need. None if the body takes
-        long to check, or breaks a rule."""
+        """Return what `changing` returns, without a preparation, which most changes do not need. None if bodies of the
+        store may take long to check, or if this one breaks a rule."""
         definition = view.definition
         if definition.checked_at_once < inf:
             return None

@@ -70,7 +70,7 @@ class ReferenceKeeper:
     def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
         """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
         write."""
-        if not self.concern(writes):
+        if not self.concern_references(writes):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
         first = [*self._checks(principal, writes, indexed=indexed)]
@@ -112,7 +112,7 @@ class ReferenceKeeper:
         guard = partial(self.guard, principal, writes, indexed=indexed)
         return await in_thread(guard) if self._holds_more(writes, COLLECTED_AT_ONCE) else guard()
 
-    def concern(self, writes: Sequence[Write]) -> bool:
+    def concern_references(self, writes: Sequence[Write]) -> bool:
         """Return whether references concern these writes: a store of theirs refers to another, or is referred to."""
         if len(writes) == 1:
             return self._registry.is_connected(writes[0].store)

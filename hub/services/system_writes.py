@@ -165,7 +165,7 @@ async def prepare_all(
 async def _accompanying(prepared: Sequence[Prepared]) -> list[Write]:
     """Return the writes that accompany the creations: first the changes, then the expectations, each once."""
     changes: list[Write] = []
-    expected: dict[Write, None] = {}
+    expected: dict[Expect, None] = {}
     turn = Turn()
     for each in {id(p.more_writes): p.more_writes for p in prepared}.values():  # thousands may share one list
         changes += [write for write in each if not isinstance(write, Expect)]

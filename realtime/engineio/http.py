@@ -69,7 +69,7 @@ class Refused(Exception):
 
 
 class ShuttingDown(Refused):
-    """The server is closing. Clients take 503 as a reason to try again later, and 403 as the end."""
+    """The server is closing, and the client may try again later. After 403 many clients give up."""
 
     def __init__(self) -> None:
         super().__init__(ErrorCode.FORBIDDEN, "Shutting down")

@@ -6,13 +6,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from bson import Timestamp
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from stores.accumulator import Accumulator
 from stores.aggregation import Aggregated, Aggregation, Group
+from stores.bounds import Limit
 from stores.mongo import position
 from stores.mongo.codec import Document, entity_of
 from stores.mongo.compile import compile_filter, field_name
@@ -20,7 +21,7 @@ from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import store_errors
 from stores.mongo.grouping import MOST_GROUPED, CannotGroup, GroupReader, is_groupable, pipeline
 from stores.mongo.reading import document_groups
-from stores.mongo.sizes import Pace
+from stores.mongo.sizes import BATCH_BYTES, Pace, raw_bytes
 from stores.mongo.slow_reads import milliseconds
 from stores.paths import Path
 from stores.query import Filter
@@ -30,6 +31,12 @@ from stores.threads import in_thread
 _BATCH: Final = 2_000
 """The most documents in one reply of the server."""
 
+_FIRST_GROUPS: Final = 20
+"""Documents in the first reply with lists of values: of numbers half a megabyte for each measured path."""
+
+MOST_GROUPINGS: Annotated[int, Limit("process on MongoDB", "groupings in the server", "documents are read")] = 2
+"""Each may take 100 MB of the server."""
+
 _LOOK_EVERY: Final = 20_000
 """Steps (see `stores.steps`) between two looks at the clock."""
 
@@ -38,6 +45,7 @@ _TOO_MUCH: Final = frozenset(
         146,  # ExceededMemoryLimit: of one list
         292,  # QueryExceededMemoryLimitNoDiskUseAllowed
         10334,  # BSONObjectTooLarge
+        13548,  # beyond the largest buffer of the server
         17419,  # a group is too large for a document
         17420,
     }
@@ -55,22 +63,27 @@ async def aggregate(connection: Connection, store: str, where: Filter, aggregati
     """See `stores.protocol.Engine.aggregate`."""
     with store_errors():
         found = await _grouped_by_server(connection, store, where, aggregation) if is_groupable(aggregation) else None
-        groups, at = found or await Documents(connection, store, where, aggregation).run()
+        groups, at = found or await DocumentReading(connection, store, where, aggregation).run()
     return Aggregated(position.at_time(connection.epoch, at), groups)
 
 
 async def _grouped_by_server(
     connection: Connection, store: str, where: Filter, aggregation: Aggregation
 ) -> _Found | None:
-    """Return the groups if the server can collect the values for them."""
+    """Return the groups if the server can collect the values for them, and does not for too many others already."""
+    if connection.groupings >= MOST_GROUPINGS:
+        return None
+    connection.groupings += 1
     try:
-        return await Grouped(connection, store, where, aggregation).run()
+        return await GroupReading(connection, store, where, aggregation).run()
     except CannotGroup:
         return None
     except OperationFailure as error:
         if error.code not in _TOO_MUCH:
             raise
         return None
+    finally:
+        connection.groupings -= 1
 
 
 class _Reading(ABC):
@@ -130,7 +143,7 @@ class _Reading(ABC):
         return cursor
 
 
-class Documents(_Reading):
+class DocumentReading(_Reading):
     """The documents, as far as they are needed, are added one by one."""
 
     def _command(self, pace: Pace) -> Document:
@@ -153,7 +166,7 @@ class Documents(_Reading):
         return add
 
 
-class Grouped(_Reading):
+class GroupReading(_Reading):
     """The server collects the values. Raises CannotGroup, and OperationFailure with one of the codes `_TOO_MUCH`."""
 
     def _command(self, pace: Pace) -> Document:
@@ -166,10 +179,18 @@ class Grouped(_Reading):
         }
 
     def _pace(self) -> Pace:
-        return Pace(self._connection.sizes, "", _BATCH)  # the sizes of documents in the store say nothing of groups
+        return _GroupPace(self._connection.sizes, "", _BATCH)  # sizes of documents say nothing of groups
 
     def _adder(self, accumulator: Accumulator, spend: Spend) -> _Add:
         return GroupReader(self._aggregation, accumulator, spend).add
+
+
+class _GroupPace(Pace):
+    """As many documents in each reply as have about `BATCH_BYTES`, if they are like the last ones."""
+
+    def next(self, met: Sequence[Any]) -> int:
+        size = raw_bytes(met)
+        return max(1, min(_BATCH, BATCH_BYTES * len(met) // size)) if size else _FIRST_GROUPS
 
 
 class _Deadline:

@@ -126,6 +126,8 @@ class Connection:
         self.sizes = Sizes()
         self.sockets = SOCKETS
         self.reads = ReadTurns(read_limits(read_timeout, slow_reads_per_user), ExecutionTimeout)
+        self.groupings = 0
+        """Aggregations that the server groups now."""
         self.splits_events = False
         self.is_router = False
         """Whether the server is mongos, which combines the replies of shards."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from bson import Decimal128
 
 from stores.accumulator import Accumulator, are_numbers, elements_of, values_at
 from stores.aggregation import Aggregation
+from stores.bounds import Limit
 from stores.mongo.codec import Document, entity_of, json_of
 from stores.mongo.compile import REVISION, compile_filter, field_name
 from stores.mongo.reading import document_groups
@@ -24,12 +25,15 @@ from stores.query import Filter
 from stores.records import Entity
 from stores.steps import PARSE_SHIFT, Spend
 
-MOST_GROUPED: Final = 10_000
+MOST_GROUPED: Annotated[int, Limit("aggregation on MongoDB", "groups of the server", "documents are read")] = 10_000
 """Groups of the server. Those of the aggregation are fewer where values are arrays."""
 
 VALUES_AT_ONCE: Final = 2_000
 """Values of one path in one document of the reply: of numbers 26 kB. Decoding a much longer array in one call would
 hold the interpreter, and with it the event loop."""
+
+_DEEPEST: Final = 8
+"""Segments of a path in the command, which names every prefix of the path several times."""
 
 _MISSING: Final = "$$REMOVE"
 
@@ -42,12 +46,14 @@ def is_groupable(aggregation: Aggregation) -> bool:
     """Return whether the server can collect the values.
 
     Not by periods, of which it would have to group all the times; by `_id`, which no two documents have in common; nor
-    where the hub shows something else than the value in the document. By two paths inside of one field an entity would
-    have to be put together from parts of the same arrays."""
+    where the hub shows something else than the value in the document; nor by deep paths. By two paths inside of one
+    field an entity would have to be put together from parts of the same arrays. A decimal of another program inside of
+    an array or object in `by` counts as equal to a number."""
     by = [dimension.path for dimension in aggregation.by]
     own = [path for path in by if path != (REVISION,)]
     return (
         all(dimension.unit is None for dimension in aggregation.by)
+        and all(len(path) <= _DEEPEST for path in aggregation.paths)
         and len({path[0] for path in by}) == len(by)
         and not any(path[0] in ("_id", REVISION) for path in (*own, *aggregation.measured))
     )
@@ -114,13 +120,13 @@ def _outside_arrays(path: Path) -> Any:
 def _inside_array(path: Path) -> Any:
     """Return the expression of the array in the middle of a path, which is missing if there is none: ``{"at": <number
     of segments>, "is": <the array>}``. Of its elements there is what the path needs."""
-    branches = []
+    cases = []
     for at, array in enumerate(_before(path), 1):
         is_object = {"$eq": [{"$type": "$$this"}, "object"]}
         element = {"$cond": [is_object, {path[at]: f"$$this.{path[at]}"}, None]}
         found = {"at": at, "is": {"$map": {"input": array, "in": element}}}
-        branches.append({"case": {"$isArray": array}, "then": found})
-    return {"$switch": {"branches": branches, "default": _MISSING}}
+        cases.append({"case": {"$isArray": array}, "then": found})
+    return {"$switch": {"branches": cases, "default": _MISSING}}
 
 
 def _before(path: Path) -> Iterator[str]:

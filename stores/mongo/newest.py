@@ -50,8 +50,8 @@ class NewestReader:
     async def _by_id(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Find the entity of each value, of which none has several."""
         write, texts, size = writer_of(projection), Texts(), 0
-        command, most = _find(store, wanted, projection, (("_rev",),)), len(wanted.values)
-        async with aclosing(self._groups(store, store, command, most)) as groups:
+        command = _find(store, wanted, projection, (("_rev",),))
+        async with aclosing(self._groups(store, store, command)) as groups:
             async for documents in groups:
                 ids = [str(document["_id"]) for document in documents]
                 for id, document in zip(ids, documents, strict=True):
@@ -100,46 +100,39 @@ class NewestReader:
                 for document in documents:
                     yield document
 
-    async def _groups(
-        self, collection: str, store: str, command: Document, most: int = _BATCH
-    ) -> AsyncGenerator[Sequence[Document]]:
-        """Yield the documents of a reading command in groups, and let other tasks run in between. `most`: the most
-        documents that it has, if that is known."""
+    async def _groups(self, collection: str, store: str, command: Document) -> AsyncGenerator[Sequence[Document]]:
+        """Yield the documents of a reading command in groups, and let other tasks run in between."""
         turn = Turn()
-        async with aclosing(self._batches(collection, store, command, most)) as batches:
+        async with aclosing(self._batches(collection, store, command)) as batches:
             async for rows in batches:
                 for documents in document_groups(rows):
                     yield documents
                     if turn.is_over:
                         await turn.pass_on()
 
-    async def _batches(
-        self, collection: str, store: str, command: Document, most: int
-    ) -> AsyncGenerator[Sequence[Row]]:
-        """Yield the replies of the server to a reading command, not decoded where they may be large."""
-        sizes = self._connection.sizes
-        batch = sizes.fitting(store, _BATCH)
-        raw = sizes.may_be_large(store, min(batch, most))
+    async def _batches(self, collection: str, store: str, command: Document) -> AsyncGenerator[Sequence[Row]]:
+        """Yield the replies of the server to a reading command, not decoded."""
+        batch = self._connection.sizes.fitting(store, _BATCH)
         own = {"batchSize": batch} if "find" in command else {"cursor": {"batchSize": batch}}
         cursor = 0
         async with self._connection.client.start_session(causal_consistency=False) as session:
             try:
-                reply = await self._connection.reads.run(self._run({**command, **own}, session, raw=raw))
+                reply = await self._connection.reads.run(self._run({**command, **own}, session))
                 cursor = reply["cursor"]["id"]
                 yield reply["cursor"]["firstBatch"]
                 while cursor:
                     more = {"getMore": cursor, "collection": collection, "batchSize": batch}
-                    reply = await self._connection.reads.run_piece(self._run(more, session, raw=raw))
+                    reply = await self._connection.reads.run_piece(self._run(more, session))
                     cursor = reply["cursor"]["id"]
                     yield reply["cursor"]["nextBatch"]
             finally:
                 if cursor:
                     await self._connection.kill(collection, cursor)
 
-    def _run(self, command: Document, session: Session, *, raw: bool) -> Any:
+    def _run(self, command: Document, session: Session) -> Any:
         async def run(most: float) -> Document:
             bound = {} if "getMore" in command else {"maxTimeMS": milliseconds(most), "readConcern": _CONCERN}
-            return await self._connection.command({**command, **bound}, session, raw=raw)
+            return await self._connection.command({**command, **bound}, session, raw=True)
 
         return run
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import islice
 from typing import Any
 
 import apsw
@@ -33,6 +33,8 @@ from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
 from stores.sqlite.visibility_index import acl_key_of, sees_little
 
+_PIECE = 20
+"""Entities that are measured together."""
 NEWEST_FIRST = tuple(Sort(each.path, descending=True) for each in CREATION)
 
 
@@ -87,10 +89,14 @@ def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, proj
     sql, values = by_key_sql(table, wanted)
     rows: Iterator[tuple[Any, ...]] = connection.execute(sql, values)
     if projection.everything and allowance.on_loop:
-        # As for a list, the time on the loop bounds the documents that can be read, and they are measured at the end.
-        whole: Texts = {value: [doc] for value, doc in rows}
-        if sum(map(len, chain.from_iterable(whole.values()))) > wanted.most_bytes:
-            raise ReadTooLarge(wanted.most_bytes)
+        # Measured piece by piece: one by one it would take a tenth of the time.
+        whole: Texts = {}
+        read = 0
+        while piece := list(islice(rows, _PIECE)):
+            whole.update((value, [doc]) for value, doc in piece)
+            read += sum(len(doc) for _, doc in piece)
+            if read > wanted.most_bytes:
+                raise ReadTooLarge(wanted.most_bytes)
         return whole
     show = shower(projection)
     texts: Texts = {}

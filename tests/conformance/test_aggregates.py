@@ -11,35 +11,21 @@ import pytest
 from bson import Decimal128, Int64, ObjectId
 from pymongo import AsyncMongoClient
 
-from stores.aggregation import MOST_GROUPS, Aggregation
+from stores.aggregation import MOST_GROUPS
 from stores.definitions import parse_definition
 from stores.errors import InvalidQuery, NotFound, ReadTimeout
 from stores.parse import parse_filter
-from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
 from stores.protocol import Delete, Engine, Update
-from stores.query import EVERYTHING, Filter
+from stores.query import EVERYTHING
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from stores.sqlite.aggregates import ordered_value
 from stores.sqlite.compile import Compiler
+from tests.support.aggregating import asked, groups
 from tests.support.engines import OPTIONS, Database, opened
 from tests.support.entities import GROUP, STORE, USER, entity, insert, insert_one, numbered
 from tests.support.reading import changes_since
-
-ROW = tuple[Any, ...]
-
-
-def asked(aggregate: str, by: str = "", sort: str = "", limit: int = MOST_GROUPS, decimals: str = "") -> Aggregation:
-    measures = parse_measures(aggregate, is_decimal=lambda path: path == decimals)
-    dimensions = parse_dimensions(by) if by else ()
-    return Aggregation(measures, dimensions, parse_group_sort(sort, measures, dimensions) if sort else (), limit)
-
-
-async def groups(engine: Engine, aggregation: Aggregation, where: Filter = EVERYTHING, store: str = STORE) -> list[ROW]:
-    """Return (*by, *values) of each group."""
-    found = await engine.aggregate(store, where, aggregation)
-    return [(*group.by, *group.values) for group in found.groups]
 
 
 async def test_groups_of_a_filter(engine: Engine) -> None:

@@ -11,12 +11,12 @@ from bson import Decimal128, Int64, ObjectId
 from pymongo import AsyncMongoClient
 
 from stores.mongo import MongoEngine, grouping
-from stores.mongo.aggregates import Documents, Grouped
+from stores.mongo.aggregates import DocumentReading, GroupReading
 from stores.mongo.grouping import CannotGroup, is_groupable
 from stores.protocol import Engine
 from stores.query import EVERYTHING
 from stores.records import same
-from tests.conformance.test_aggregates import asked, groups
+from tests.support.aggregating import asked, groups
 from tests.support.engines import Database
 from tests.support.entities import STORE, entity, insert, numbered
 
@@ -52,13 +52,13 @@ def documents() -> list[dict[str, Any]]:
     return [*found, {"v": 1}, {"kind": "a", "_rev": 2.0}, {"kind": "b", "_rev": "x"}, {}]
 
 
-def readings(engine: Engine, aggregate: str, by: str = "") -> tuple[Grouped, Documents]:
+def readings(engine: Engine, aggregate: str, by: str = "") -> tuple[GroupReading, DocumentReading]:
     """Return both ways to read an aggregation."""
     assert isinstance(engine, MongoEngine)
     aggregation = asked(aggregate, by)
     assert is_groupable(aggregation)
     given = (engine._connection, STORE, EVERYTHING, aggregation)
-    return Grouped(*given), Documents(*given)
+    return GroupReading(*given), DocumentReading(*given)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, grouping.VALUES_AT_ONCE])

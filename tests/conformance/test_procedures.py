@@ -117,7 +117,7 @@ async def test_many_steps_and_bulk_changes(engine: Engine) -> None:
         assert (await carry_out(engine, Procedure(STORE, steps, bulk))).count == sum(range(151))
 
 
-@pytest.mark.gate("sqlite")
+@pytest.mark.gate("mongodb")  # SQLite has one writer
 @pytest.mark.parametrize("bulk", [False, True])
 async def test_procedures_that_collide_in_another_store_all_succeed(engine: Engine, bulk: bool) -> None:
     """Not in the one that they mainly write to: an order is new, but changes the stock that all orders change."""

@@ -54,6 +54,11 @@ class Follower:
     def events(self) -> list[Event]:
         return [event for watch in self.watches for event in watch.events]
 
+    def told(self) -> tuple[list[Event], str]:
+        """Return the events since the follower has last begun anew, and the position at which it did."""
+        first = max((number for number, watch in enumerate(self.watches) if watch.resync), default=0)
+        return [event for watch in self.watches[first:] for event in watch.events], self.watches[first].began
+
     @property
     def resyncs(self) -> int:
         return sum(watch.resync for watch in self.watches)

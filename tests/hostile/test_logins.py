@@ -290,7 +290,7 @@ async def test_changes_of_an_account_take_no_place_of_a_login(database: Database
             await end(*tasks)
 
 
-@pytest.mark.gate("sqlite")
+@pytest.mark.gate("mongodb")
 async def test_of_a_thousand_sessions_that_meet_a_new_password_none_remains(engine: Engine) -> None:
     """A session is created in the commit that checks the password, and a new password deletes existing sessions."""
     await StoreRegistry(engine).open()

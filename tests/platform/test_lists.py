@@ -371,3 +371,23 @@ async def test_a_list_that_is_asked_for_again_is_read_by_the_current_definition(
     assert changed.status_code == 200, changed.text
     refused(await user.get(f"/{store}", {"code": "7"}), 400, "code")
     assert len(await user.list(store, {"size": "7"})) == 1
+
+
+@pytest.mark.gate("sqlite")
+async def test_a_list_that_is_asked_for_again_is_read_by_the_current_rights(hub: Hub, user: Client) -> None:
+    """Hidden fields cannot be named, others see their own entities, and a store of the same name is another one."""
+    fields = [{"id": "code", "type": "Text"}]
+    store, other = await hub.define(fields=fields), await hub.as_user()
+    for number in range(2):
+        await user.make(store, code="7")
+        assert len(await user.list(store, {"code": "7"})) == number + 1
+        assert await other.list(store, {"code": "7"}) == []
+    [definition] = await hub.admin.list("stores", {"name": store})
+    path = f"/stores/{definition['_id']}"
+    assert (await hub.admin.patch(path, {"fields": [{**fields[0], "hidden": True}]})).status_code == 200
+    refused(await user.get(f"/{store}", {"code": "7"}), 400, "code")
+    assert (await user.delete(f"/{store}", {"all": "true"})).status_code == 200
+    assert (await hub.admin.delete(path)).status_code == 200
+    assert (await user.get(f"/{store}", {"code": "7"})).status_code == 404
+    await hub.admin.make("stores", {"name": store, "fields": [{"id": "size", "type": "Text"}]})
+    refused(await user.get(f"/{store}", {"code": "7"}), 400, "code")

@@ -311,12 +311,15 @@ def serve(control: int) -> None:
     job = Forking(socket.socket(fileno=control)).next_job()
     if job is not None:
         job.prepare()
-        run()
+        if job.arguments[:1] == ["serve"]:
+            main()  # its end is a part of what tests look at: what was never awaited or retrieved is logged then
+        else:
+            run()
 
 
 def run() -> None:
-    """Run the command, and end without freeing what the interpreter holds: that would touch, and so copy, all memory
-    which the copies share (measured: half of the processor time of a command)."""
+    """Run a short command, and end without freeing what the interpreter holds: that would touch, and so copy, all
+    memory that the copies share (measured: half of the processor time of a command)."""
     try:
         main()
     except SystemExit as ended:

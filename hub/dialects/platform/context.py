@@ -49,13 +49,14 @@ class PlatformContext:
     """The OpenAPI document for callers without credentials, as (path prefix, text)."""
     documents: KeptDocuments = field(default_factory=KeptDocuments)
     """The OpenAPI documents for callers with credentials."""
-    known_requests: KnownRequests = field(default_factory=KnownRequests)
+    known_requests: KnownRequests = field(init=False)
     auth_limit: BodyLimit = field(init=False)
     body_limit: BodyLimit = field(init=False)
     bulk_limit: BodyLimit = field(init=False)
     batch_limit: BodyLimit = field(init=False)
 
     def __post_init__(self) -> None:
+        self.known_requests = KnownRequests(self.registry)
         s = self.settings
         self.auth_limit = BodyLimit(s.max_auth_body_bytes, name="max_auth_body_bytes")
         self.body_limit = BodyLimit(s.max_body_bytes)

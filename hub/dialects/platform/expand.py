@@ -25,7 +25,7 @@ _SHORT: Final = 200
 def parse_expand(text: str, only: str | None) -> Expand:
     """Return what `expand` and `only` ask for. Raises InvalidQuery for a malformed path."""
     if only is None:
-        return _whole(text) if len(text) <= _SHORT else _parsed(text)
+        return _parsed_before(text) if len(text) <= _SHORT else _parsed(text)
     return Expand(_parsed(text).paths, _shown(only))
 
 
@@ -36,8 +36,8 @@ def _parsed(text: str) -> Expand:
     return Expand(tuple(dict.fromkeys(parse_segments(PARAMETER, item.strip()) for item in items)))
 
 
-_whole = lru_cache(maxsize=256)(_parsed)
-"""The same, kept: clients ask for the same paths again and again."""
+_parsed_before = lru_cache(maxsize=256)(_parsed)
+"""`_parsed`, with its latest results: clients ask for the same paths again and again."""
 
 
 def _shown(text: str) -> tuple[Segments, ...]:
