@@ -71,14 +71,17 @@ class Order:
     strict: bool = False
 
 
-_BY_CREATION: Final = Order(
-    (KeyRange("1", tuple(Column(COLUMNS[s.path[0]], s.descending, s.path != ("_id",), True) for s in CREATION)),)
+_BY_CREATION: Final[Columns] = tuple(
+    Column(COLUMNS[s.path[0]], s.descending, s.path != ("_id",), stored=True) for s in CREATION
 )
+_FIRST_PAGE: Final = Order((KeyRange("1", _BY_CREATION),))
 
 
 def compile_order(compiler: Compiler, wanted: Query) -> Order:
-    if wanted.sort is CREATION and wanted.after is None:
-        return _BY_CREATION
+    if wanted.sort is CREATION:  # most lists: without a look at its fields
+        if wanted.after is None:
+            return _FIRST_PAGE
+        return Order(tuple(_key_ranges(compiler, _BY_CREATION, [*map(_plain_value, wanted.after)], 1)))
     query = _without_constants(compiler, wanted)
     filled = frozenset() if query.after is None else _filled_paths(query.where)
     special = [s for s in query.sort if compiler.plain_value(s.path) is None]

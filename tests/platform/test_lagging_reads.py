@@ -23,7 +23,7 @@ def lag(racing: Racing) -> None:
     read, before, ends = engine.entities, {}, [0.0]
 
     async def entities(store: str, query: Query) -> list[Entity]:
-        place = store, query
+        place = store, repr(query)
         if place not in before or time.monotonic() > ends[0]:
             before[place] = await read(store, query)
         found: list[Entity] = before[place]
