@@ -311,21 +311,19 @@ def serve(control: int) -> None:
     job = Forking(socket.socket(fileno=control)).next_job()
     if job is not None:
         job.prepare()
-        if job.arguments[:1] == ["serve"]:
-            main()  # its end is a part of what tests look at: what was never awaited or retrieved is logged then
-        else:
-            run()
+        run()
 
 
 def run() -> None:
-    """Run a short command, and end without freeing what the interpreter holds: that would touch, and so copy, all
-    memory that the copies share (measured: half of the processor time of a command)."""
+    """Run the command, and end without freeing what the interpreter holds: that would touch, and so copy, all memory
+    that the copies share (measured: half of the processor time of a command)."""
     try:
         main()
     except SystemExit as ended:
         code = ended.code
     else:
         code = 0
+    gc.collect()  # what was never awaited or retrieved is logged now, as at the end of an interpreter
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
     atexit._run_exitfuncs()
     if isinstance(code, str):
