@@ -16,7 +16,15 @@ from hub.services.body_checker import BodyChecker
 from hub.services.credentials import refuse
 from hub.services.data_steps import check_writable
 from hub.services.entity_history import visible_history
-from hub.services.entity_writes import EntityWrites, check_upsert_path, checked_id, inserts_of, revision_of, upsert_of
+from hub.services.entity_writes import (
+    EntityWrites,
+    change_to,
+    check_upsert_path,
+    checked_id,
+    inserts_of,
+    revision_of,
+    upsert_of,
+)
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.id_lists import distinct_ids
 from hub.services.operators import computing, computing_all
@@ -211,10 +219,10 @@ class EntityService:
             preparation = self.writes.changed_fields(principal, view, id, self._entity_part(store, body))
             fields = await prepare(preparation, self._engine)
             return await self._system.change(principal, view, id, body, fields, revs, compute)
-        change = principal, view, id, body, revs, compute
-        update = self.writes.changing_at_once(*change)
-        if update is None:
-            update = await prepare(self.writes.changing(*change), self._engine)
+        checked = self.writes.changed_at_once(view, id, body)
+        if checked is None:
+            checked = await prepare(self.writes.changed_fields(principal, view, id, body), self._engine)
+        update = change_to(principal, view, id, checked, revs, compute)
         [written] = await self._commit(principal, [update], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 

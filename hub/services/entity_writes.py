@@ -76,25 +76,17 @@ class EntityWrites:
     ) -> Preparation[Update]:
         """Prepare the change of an entity."""
         fields = yield from self.changed_fields(principal, view, id, body)
-        return _change_of(principal, view, id, fields, revs, compute)
+        return change_to(principal, view, id, fields, revs, compute)
 
-    def changing_at_once(
-        self,
-        principal: Principal,
-        view: View,
-        id: str,
-        body: Entity,
-        revs: Revisions | None,
-        compute: OperatorChange | None = None,
-    ) -> Update | None:
-        """Return what `changing` returns, without a preparation, which most changes do not need. None if bodies of the
-        store may take long to check, or if this one breaks a rule."""
+    def changed_at_once(self, view: View, id: str, body: Entity) -> Entity | None:
+        """Return what `changed_fields` returns, without a preparation, which most changes do not need. None if bodies
+        of the store may take long to check, or if this one breaks a rule."""
         definition = view.definition
         if definition.checked_at_once < inf:
             return None
         cleaned, violations = clean(body, self._bodies.limits_of(definition), checked_id(id))
         fields, more = definition.check_changes(cleaned)
-        return None if violations or more else _change_of(principal, view, id, fields, revs, compute)
+        return None if violations or more else fields
 
     def changed_fields(self, principal: Principal, view: View, id: str, body: Entity) -> Preparation[Entity]:
         """Return the checked fields of a body that changes an entity."""
@@ -173,7 +165,7 @@ class EntityWrites:
         return found[0] if found else None
 
 
-def _change_of(
+def change_to(
     principal: Principal, view: View, id: str, fields: Entity, revs: Revisions | None, compute: OperatorChange | None
 ) -> Update:
     forced = is_forced(reader_of(principal, view), fields, compute)

@@ -104,7 +104,7 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one hop leads to: the texts by value, their bytes in all, and the bytes of the longest."""
+    """The entities that one hop leads to: their texts by value, all their bytes, and the bytes of the longest."""
 
     texts: Texts
     size: int = 0

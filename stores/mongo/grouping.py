@@ -1,7 +1,7 @@
 """Aggregations for which the server collects what belongs together: it groups the documents by their whole values in
 `by`, and each of its groups brings a list of the values at each measured path.
 
-What groups an entity is in depends on these whole values alone, so `stores.accumulator` takes all documents of a group
+The groups of an entity depend on these whole values alone, so `stores.accumulator` takes all documents of a group
 of the server in one step. Lists of values take a fraction of the bytes and the time of documents.
 """
 

@@ -65,7 +65,7 @@ def readings(engine: Engine, aggregate: str, by: str = "") -> tuple[GroupReading
 async def test_both_ways_agree(
     engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """Whatever the values are, and however the lists of values are divided. 1e300 among them tests the exact sum."""
+    """They agree for all types of values, and for lists that are divided. The value 1e300 tests the exact sum."""
     monkeypatch.setattr(grouping, "VALUES_AT_ONCE", at_once)
     await write(database, documents())
     for question in ASKED:

@@ -43,7 +43,7 @@ class Redefiner(Writer):
     ended = 0
     made = 0
     found: Counter[str]
-    """What was found after interruptions: changes that were `not begun`, `begun` or in the `middle` of their steps."""
+    """The number of changes that were `not begun`, `begun` or in the `middle` of their steps after an interruption."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
