@@ -68,7 +68,7 @@ class BodyChecker:
         turn = Turn()
         limits, is_quick = self.limits_of(definition), definition.checked_at_once == inf
         for body in bodies:
-            if is_quick:  # without a preparation, which takes a tenth of the time of a body
+            if is_quick:  # without a preparation, which most bodies do not need
                 fields, broken = _check_at_once(definition, body, limits)
             else:
                 made = await prepare(self.new_body(definition, body))
