@@ -26,6 +26,8 @@ SECONDS_PER_FAULT = 8
 SECONDS_PER_RACE = 1
 LONG = ("faults", "properties", "openapi", "benchmarks", "live", "fuzz", "hostile", "cli", "platform", "conformance")
 """Folders with files whose tests take long. They begin first, so that none of them is left alone at the end."""
+ABOVE_THE_ENGINES = ("platform", "live", "hostile", "cli", "docs", "openapi")
+"""Folders whose tests the gate runs with SQLite. What the engines themselves decide is marked `gate` with both."""
 LOG_SHOWN = 5_000
 """Characters of a hub's log that are shown with a failure."""
 
@@ -79,7 +81,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "faults: a test whose length --faults decides")
     config.addinivalue_line("markers", "races: a test whose length --races decides")
     config.addinivalue_line("markers", "full: a test that runs with --full only, or when its file or folder is named")
-    config.addinivalue_line("markers", "gate(kinds): with any other engine the test counts as marked full")
+    config.addinivalue_line(
+        "markers",
+        "gate(kinds): with any other engine the test counts as marked full; without the mark, tests above the engines "
+        "run with SQLite and others with each engine",
+    )
     config.addinivalue_line(
         "markers", "alone: a test that runs beside no other: it measures delays or loads the machine"
     )
@@ -119,10 +125,16 @@ def is_left_to_full(item: pytest.Item, config: pytest.Config) -> bool:
 
 def is_left_to_another_engine(item: pytest.Item, config: pytest.Config) -> bool:
     """Return whether the gate runs a test with another of the chosen engines only."""
-    marker, kind = item.get_closest_marker("gate"), parameters_of(item).get("engine_kind")
-    if marker is None or kind is None:
-        return False
-    return kind not in marker.args and any(chosen in marker.args for chosen in chosen_kinds(config))
+    kind, gate = parameters_of(item).get("engine_kind"), gate_of(item)
+    return kind is not None and kind not in gate and any(chosen in gate for chosen in chosen_kinds(config))
+
+
+def gate_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the engines with which the gate runs a test."""
+    if marker := item.get_closest_marker("gate"):
+        return marker.args
+    is_above = item.path.parent.name in ABOVE_THE_ENGINES and item.get_closest_marker("engine") is None
+    return ("sqlite",) if is_above else KINDS
 
 
 def is_named(path: Path, config: pytest.Config) -> bool:

@@ -35,7 +35,6 @@ def user(hub: CommandLine, login: str) -> dict[str, Any]:
     return dict(found)
 
 
-@pytest.mark.gate("sqlite")
 def test_a_user_comes_changes_and_goes(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     assert hub("user", "add", "ada", "--name", "Ada", "--password", "first-password").last == "user ada added"

@@ -27,7 +27,6 @@ def definition(hub: CommandLine, store: str) -> Document:
 # On real hubs.
 
 
-@pytest.mark.gate("sqlite")
 def test_a_definition_is_shown_changed_and_sent_back(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     with hub.serving():
@@ -49,7 +48,6 @@ def test_a_definition_is_shown_changed_and_sent_back(hub_of_each_engine: Command
         assert "cannot be renamed" in hub("store", "update", "units", "-", input='{"name": "more"}', code=1).err
 
 
-@pytest.mark.gate("sqlite")
 def test_fields_are_added(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     with hub.serving():

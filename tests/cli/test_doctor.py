@@ -278,7 +278,6 @@ def test_a_warning_is_shown_and_is_no_failure(hub: CommandLine) -> None:
     assert advice in result.out
 
 
-@pytest.mark.gate("sqlite")
 def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLine) -> None:
     """Older versions allowed both; commands find a user regardless of case."""
     hub = hub_of_each_engine
@@ -295,7 +294,6 @@ def test_logins_that_differ_by_case_only_are_named(hub_of_each_engine: CommandLi
         hub("user", "enable", "Ada")
 
 
-@pytest.mark.gate("sqlite")
 def test_users_without_a_login_are_no_clash_and_in_nobodys_way(hub_of_each_engine: CommandLine) -> None:
     """Other programs make them, in the database itself."""
     hub = hub_of_each_engine

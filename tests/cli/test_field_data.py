@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
 from tests.cli.conftest import CommandLine, plain
-
-pytestmark = pytest.mark.gate("sqlite")  # the commands speak REST
 
 FIELDS = ("margin:Number:index", "amount:Text", "old:Text")
 

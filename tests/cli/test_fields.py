@@ -28,7 +28,6 @@ def orders(hub: CommandLine) -> None:
     hub("import", "orders", "rows.ndjson")
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("most", ["100000", "3"], ids=["in one commit", "in steps"])
 def test_fields_change_with_their_values(hub_of_each_engine: CommandLine, most: str) -> None:
     hub = hub_of_each_engine
@@ -105,7 +104,6 @@ def ask(hub: CommandLine, method: str, path: str, body: Any = None) -> Any:
     return answer.json()
 
 
-@pytest.mark.gate("sqlite")
 def test_parts_of_a_definition_are_updated(hub_of_each_engine: CommandLine) -> None:
     hub = hub_of_each_engine
     with hub.serving():

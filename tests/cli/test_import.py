@@ -20,7 +20,6 @@ def lines(path: Path) -> int:
     return len(path.read_bytes().splitlines())
 
 
-@pytest.mark.gate("sqlite")
 def test_cities_are_imported_and_imported_again(hub_of_each_engine: CommandLine, cities: Path) -> None:
     hub, total = hub_of_each_engine, lines(cities)
     command = ("import", "cities", str(cities), "--create", "--key", "geonameid")
@@ -79,7 +78,7 @@ REFUSED = [
 FIELDS = ("--field", "name:Text:required,unique", "--field", "speed:Number", "--field", "on:Boolean")
 
 
-@pytest.mark.parametrize("batch", [pytest.param("2", marks=pytest.mark.gate("sqlite")), "1000"])
+@pytest.mark.parametrize("batch", ["2", "1000"])
 def test_refused_rows_are_named_and_the_others_imported(hub_of_each_engine: CommandLine, batch: str) -> None:
     hub = hub_of_each_engine
     hub("store", "create", "units", *FIELDS)

@@ -57,7 +57,6 @@ def shop(hub_of_each_engine: CommandLine) -> Iterator[tuple[CommandLine, dict[st
         yield hub, {row["code"]: row["_id"] for row in hub.rows("customers", "code")}
 
 
-@pytest.mark.gate("sqlite")
 def test_columns_refer_by_a_unique_field(shop: tuple[CommandLine, dict[str, str]]) -> None:
     """Values are read by the type of that field, and compared in canonical form."""
     hub, ids = shop
@@ -106,7 +105,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.gate("sqlite")
 def test_members_of_json_refer_by_a_unique_field(shop: tuple[CommandLine, dict[str, str]]) -> None:
     """Also in lists of objects. What refers to nothing is refused with the number of its row."""
     hub, ids = shop
@@ -179,7 +177,6 @@ def test_rows_refer_to_earlier_rows_of_the_same_file(hub_of_each_engine: Command
         assert hub("import", "tree", "-", "--key", "code", input=TREE).last == "6 imported, 0 refused"
 
 
-@pytest.mark.gate("sqlite")
 def test_serial_numbers_are_kept(hub_of_each_engine: CommandLine) -> None:
     """The store goes on counting above them. Without the option, they are the hub's."""
     hub = hub_of_each_engine

@@ -89,7 +89,6 @@ def test_a_start_without_the_key_says_that_it_is_missing_and_what_is_lost(keyed:
         assert not keyed.has_key()
 
 
-@pytest.mark.gate("sqlite")
 def test_the_doctor_looks_at_the_key(keyed: Keyed) -> None:
     """It reports a valid, a missing and a wrong key. The second round has only encrypted codes to check a key
     against."""
@@ -108,7 +107,6 @@ def test_the_doctor_looks_at_the_key(keyed: Keyed) -> None:
         keyed.forget_check()
 
 
-@pytest.mark.gate("sqlite")
 def test_a_database_without_its_check_value_takes_no_other_key(keyed: Keyed) -> None:
     """A wrong key is detected by the second factors. A start with the right key stores the check value again."""
     file = keyed.hub.folder / "data" / "secret.key"
@@ -128,7 +126,6 @@ def test_a_database_without_its_check_value_takes_no_other_key(keyed: Keyed) -> 
         assert "another secret key" in keyed.refused_start()
 
 
-@pytest.mark.gate("sqlite")
 def test_another_key_ends_codes_by_name_and_an_operator_switches_them_off(keyed: Keyed) -> None:
     """The only administrator can sign in again, and the history records who switched the codes off."""
     keyed.lose()

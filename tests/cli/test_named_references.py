@@ -9,8 +9,6 @@ import pytest
 
 from tests.cli.conftest import CommandLine, plain
 
-pytestmark = pytest.mark.gate("sqlite")  # the commands speak REST
-
 CUSTOMERS = [
     {"id": "number", "type": "Serial", "start": 10001},
     {"id": "code", "type": "Text", "unique": True},

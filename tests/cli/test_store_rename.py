@@ -21,6 +21,7 @@ from tests.support.engines import opened
 from tests.support.entities import entity
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 def test_a_store_gets_another_name_with_all_that_belongs_to_it(hub_of_each_engine: CommandLine) -> None:
     """Entities, indexes, history and scopes follow the new name; a second call reports that there is no such store."""
     hub = hub_of_each_engine
@@ -86,6 +87,7 @@ def test_a_store_by_the_name_of_a_system_store_keeps_the_hub_from_starting(hub_o
         assert [row["n"] for row in hub.rows("visits")] == [1]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 def test_a_hub_does_not_start_on_a_rename_that_was_interrupted(hub_of_each_engine: CommandLine) -> None:
     """It would create an empty store by the former name. The refusal names the command, which does the rest."""

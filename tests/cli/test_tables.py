@@ -43,7 +43,6 @@ def airports() -> Path:
     return npm_packages(JS) / "node_modules" / "vega-datasets" / "data" / "airports.csv"
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("defined", [False, True])
 def test_codes_that_look_like_numbers_stay_codes(
     hub_of_each_engine: CommandLine, airports: Path, defined: bool
@@ -81,7 +80,6 @@ def test_the_type_of_a_column_can_be_given(served_hub: CommandLine) -> None:
     assert "--type m: there is no such column" in served_hub("import", "given", table, "--type", "m=text", code=1).err
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["t.csv", "t.ndjson", "t.json"])
 def test_rows_with_one_key_are_reported(hub_of_each_engine: CommandLine, name: str) -> None:
     hub = hub_of_each_engine

@@ -25,8 +25,6 @@ from tests.support.ports import free_port
 from tests.support.program import HUB
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.gate("sqlite")  # a live client of any hub
-
 Change = dict[str, Any]
 
 

@@ -20,7 +20,7 @@ from tests.docs.fresh import Fresh
 from tests.docs.pages import page
 from tests.support.engines import Database, fitting_database
 
-pytestmark = [pytest.mark.gate("sqlite"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 PARTS = re.findall(r"^```(sh|json)\n(.*?)^```$", page("modelling-an-erp.md"), re.DOTALL | re.MULTILINE)
 COMMANDS = [text for language, text in PARTS if language == "sh"]

@@ -23,7 +23,6 @@ async def test_ten_thousand_upserts_of_existing_entities(hub: Hub) -> None:
             assert answer.status_code == 200, answer.text[:500]
 
 
-@pytest.mark.gate("sqlite")
 async def test_upserts_that_meet_one_large_entity_again_and_again(hub: Hub) -> None:
     user = await hub.as_user()
     store = await hub.define(unique=["code"])

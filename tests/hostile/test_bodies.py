@@ -16,7 +16,6 @@ pytestmark = pytest.mark.alone
 ENTITY = {"name": "Truck", "tags": ["a", "b"], "address": {"city": "Laval"}, "rows": [{"k": n} for n in range(10)]}
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_large_array_of_many_values(hub: Hub) -> None:
     """Five thousand entities with many values and some text: 40 MB, 250 000 values."""
     user = await hub.as_user()

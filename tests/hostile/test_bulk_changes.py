@@ -49,7 +49,7 @@ async def change(client: Client, store: str, method: str) -> httpx.Response:
     return await client.http.request(method, f"/{store}", params=COSTLY, timeout=120, **body)
 
 
-@pytest.mark.parametrize("method", ["PATCH", pytest.param("DELETE", marks=pytest.mark.gate("sqlite"))])
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 async def test_bulk_changes_with_costly_filters_hold_up_no_write(hub: Hub, method: str) -> None:
     """They are refused for taking too long. Meanwhile another user writes, to one entity and in bulk."""
     store, other = await hub.define(), await hub.define()

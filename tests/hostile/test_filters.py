@@ -12,8 +12,6 @@ from tests.support.hub import Client, Hub
 from tests.support.live import Declined, LiveClient, Watch, live
 from tests.support.standstill import no_standstill, read_metrics
 
-pytestmark = pytest.mark.gate("sqlite")  # the hub evaluates filters of live clients, and of lists on SQLite
-
 MANY: Final = [{}] * 60_000
 HUNDRED: Final = {"a": {"$elemMatch": {"$or": [{f"x{n}": 1} for n in range(100)]}}}
 """A hundred conditions, each evaluated for every element."""

@@ -106,7 +106,6 @@ async def test_an_entity_that_is_larger_already_is_read_shared_moved_and_deleted
         assert (await again.delete(f"/{store}/{id}")).status_code == 200
 
 
-@pytest.mark.gate("sqlite")
 async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     """Megabytes of text, then numbers, which take many times more space in MongoDB than in JSON. The answer is 400 with
     the limit, never 500."""
@@ -129,7 +128,6 @@ async def test_growth_with_the_default_bound_stops_nobody(hub: Hub) -> None:
     assert (await user.delete(f"/{store}/{numbers}")).status_code == 200
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_small_array_of_upserts_does_not_hold_one_large_entity_often(hub: Hub) -> None:
     """A kilobyte of body, each item of which meets the same entity, is refused by the bytes of what it meets."""
     user = await hub.as_user()

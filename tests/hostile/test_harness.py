@@ -12,7 +12,6 @@ from tests.support.hub import Hub
 
 
 @pytest.mark.alone
-@pytest.mark.gate("sqlite")
 async def test_a_quiet_hub_is_unharmed(hub: Hub) -> None:
     async with unharmed(hub):
         await asyncio.sleep(2)

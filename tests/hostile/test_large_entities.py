@@ -61,7 +61,6 @@ async def test_reads_over_large_entities(hub: Hub) -> None:
             assert (await user.get(path)).status_code == 200
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("parameters", [{"sort": "-a.x"}, {"only": "a.x"}], ids=["sort", "only"])
 async def test_three_large_entities_by_what_their_arrays_hold(hub: Hub, parameters: dict[str, str]) -> None:
     user = await hub.as_user()
@@ -78,7 +77,6 @@ def below(value: Any, levels: int) -> Any:
     return {"n" * 200: below(value, levels - 1)} if levels else value
 
 
-@pytest.mark.gate("sqlite")
 async def test_bodies_that_break_a_rule_at_every_value(hub: Hub) -> None:
     """The search for broken rules ends where an answer does, and copies no long paths."""
     user = await hub.as_user()
@@ -97,7 +95,6 @@ async def test_bodies_that_break_a_rule_at_every_value(hub: Hub) -> None:
             assert len(answer.json().get("errors", ())) <= 1_000
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_change_that_breaks_a_rule_behind_many_equal_values(hub: Hub) -> None:
     """Whether a field is sent back unchanged is decided once, however often it breaks a rule."""
     user = await hub.as_user()
@@ -110,7 +107,6 @@ async def test_a_change_that_breaks_a_rule_behind_many_equal_values(hub: Hub) ->
             assert len(answer.json()["errors"]) == 1_000
 
 
-@pytest.mark.gate("sqlite")
 async def test_pages_of_large_entities_are_whole(hub: Hub) -> None:
     """A page that is streamed because of its size holds the requested entities and a link to the next page."""
     user = await hub.as_user()
@@ -148,7 +144,6 @@ async def test_changes_of_large_entities(hub: Hub) -> None:
         await client.until(lambda: len(again.view) == 10)
 
 
-@pytest.mark.gate("sqlite")
 async def test_history_of_an_entity_with_many_fields(hub: Hub) -> None:
     """A page of it costs what has changed, not the fields of the entity times the entries of the page."""
     user = await hub.as_user()
@@ -195,6 +190,7 @@ async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None)
     assert answers[0].content == answers[-1].content
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 @pytest.mark.timeout(400)
 async def test_many_large_arrays_at_once_are_all_taken(hub: Hub) -> None:

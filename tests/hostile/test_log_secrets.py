@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.platform.raw import wire
 from tests.support.engines import Database
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Hub, fetch, running_hub
@@ -59,6 +61,7 @@ async def live_transports(hub: Hub, bearer: str) -> None:
         assert (await connection.answer()).status == 400
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_no_secret_in_the_log(database: Database, tmp_path: Path) -> None:
     for level in ("info", "debug"):
         async with running_hub(database, tmp_path / level, log_level=level) as hub:

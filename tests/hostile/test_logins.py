@@ -185,7 +185,6 @@ def test_one_address_takes_half_of_the_queue() -> None:
         pass
 
 
-@pytest.mark.gate("sqlite")
 async def test_guesses_from_one_network_end_at_the_same_limit_as_from_one_address(
     database: Database, tmp_path: Path
 ) -> None:
@@ -206,7 +205,6 @@ async def guess(hub: Hub, login: str, address: str) -> int:
 
 
 @pytest.mark.alone
-@pytest.mark.gate("sqlite")
 async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path: Path) -> None:
     """Beyond a short queue they are refused with Retry-After; others sign in immediately; the loop is not blocked."""
     async with running_hub(database, tmp_path, login_queue=8, password_memory_kib=DEFAULT_HASHES) as hub:
@@ -233,7 +231,6 @@ PERSIAN = "\u06f0" * 1_000
 """Each character is judged by all the others."""
 
 
-@pytest.mark.gate("sqlite")
 async def test_logins_and_passwords_that_are_costly_to_prepare_do_not_block_the_loop(hub: Hub) -> None:
     member = await hub.as_user(password=PASSWORD)
     user = await hub.as_session(member.user["login"], PASSWORD)
@@ -264,7 +261,6 @@ async def test_refused_addresses_cost_no_preparation_of_the_login(
 
 
 @pytest.mark.alone
-@pytest.mark.gate("sqlite")
 async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
     """One attacker, with sign-ins and account changes at once, does not keep others from signing in."""
     async with running_hub(database, tmp_path, login_queue=4, password_memory_kib=DEFAULT_HASHES) as hub:

@@ -16,7 +16,7 @@ from tests.support.hub import PATIENCE, Hub
 from tests.support.live import credentials, frame, socket_url, websocket
 from tests.support.standstill import no_standstill
 
-pytestmark = [pytest.mark.alone, pytest.mark.gate("sqlite")]  # fan-out is the same on both engines
+pytestmark = pytest.mark.alone
 
 WATCHERS: Final = 600
 ENTITIES: Final = 1_000

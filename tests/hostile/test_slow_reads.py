@@ -33,6 +33,7 @@ async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
         yield hub
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
     """They are answered, or refused for taking too long; no other request is refused."""
@@ -68,7 +69,6 @@ async def store(impatient: Hub) -> str:
     return store
 
 
-@pytest.mark.gate("sqlite")
 async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: str) -> None:
     """Further ones are refused for taking too long. Reads of other users continue, even those that need a thread."""
     user = await impatient.as_user()

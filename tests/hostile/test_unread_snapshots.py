@@ -96,7 +96,7 @@ Way = Callable[[Hub, Client, str, int], AbstractAsyncContextManager[None]]
     ("way", "version"),
     [
         (over_websocket, 4),
-        pytest.param(over_polling, 3, marks=pytest.mark.gate("sqlite")),
+        (over_polling, 3),
         pytest.param(over_websocket, 3, marks=pytest.mark.full),
         pytest.param(over_polling, 4, marks=pytest.mark.full),
     ],
@@ -180,7 +180,6 @@ async def has_fewer_connections(hub: Hub, than: float) -> bool:
     return await connections(hub) < than
 
 
-@pytest.mark.gate("sqlite")
 async def test_snapshots_that_are_read_wait_for_each_other(hub: Hub) -> None:
     """Many clients of one user, such as after a restart, all get theirs."""
     user = await hub.as_user()

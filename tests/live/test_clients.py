@@ -21,7 +21,6 @@ async def results(packages: Path, hub: Hub) -> dict[str, str]:
     return await every_client(packages, hub, hub.url)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.timeout(400)  # the first time the packages are installed
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("generation", GENERATIONS)

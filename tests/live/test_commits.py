@@ -31,6 +31,8 @@ from tests.support.hub import Client
 from tests.support.live import Beacon
 from tests.support.reading import changes_since
 
+pytestmark = pytest.mark.gate("sqlite", "mongodb")  # engines number the changes of a commit
+
 Event = dict[str, Any]
 
 

@@ -29,8 +29,6 @@ from tests.support.live import (
 )
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.gate("sqlite")  # credentials are checked above the engines
-
 
 @pytest.fixture
 async def session(hub: Hub) -> Client:

@@ -52,9 +52,7 @@ class Listener:
         raise AssertionError("it does not fail")
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.gate("sqlite")) for seed in range(5, 20))]
-)
+@pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_and_goes_between_slices_is_told_each_change_once(
     engine: Engine, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

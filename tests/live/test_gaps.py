@@ -131,6 +131,7 @@ async def gapped(database: Database, tmp_path: Path) -> AsyncIterator[Gapped]:
         yield gapped
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_move_in_the_gap_is_made_up_for(gapped: Gapped) -> None:
     top, group = await gapped.group(), await gapped.group()
     gapped.lose()
@@ -244,6 +245,7 @@ async def test_whoever_waits_for_the_feed_goes_on_after_a_gap(gapped: Gapped) ->
         await fanout.reach(fanout.order_of(await gapped.hub.engine.feed.position()))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 async def test_changes_of_one_store_that_are_lost_are_a_gap_too(gapped: Gapped, database: Database) -> None:
     hub, user = gapped.hub, gapped.principal.user_id

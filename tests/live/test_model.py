@@ -226,6 +226,7 @@ class Model(RuleBasedStateMachine):
         self.step(operation)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.generated(2.0)
 def test_views_are_what_rest_shows(
     stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config, database: Database

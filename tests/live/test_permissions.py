@@ -15,6 +15,7 @@ async def share(owner: Client, store: str, id: str, *users: Client) -> None:
     entity_of(await owner.put(f"/{store}/{id}/access", {"access": [user.id for user in users]}))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_sharing_inserts_and_taking_back_removes(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
@@ -131,6 +132,7 @@ async def test_a_role_that_loses_a_store_ends_the_subscription(
     assert (await client.subscribe(lost))["error"]["code"] == "403"
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, admin: Client, beacon: Beacon) -> None:
     """Entities are changed and shared, users are moved, promoted and moved back: in the end each view equals the REST
     list."""
@@ -166,7 +168,6 @@ async def test_views_stay_right_whatever_changes(connected: Connect, hub: Hub, a
         await matches_rest(watch, user)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
     connected: Connect, hub: Hub, user: Client
 ) -> None:
@@ -178,7 +179,6 @@ async def test_a_subscription_outside_the_scopes_says_nothing_of_fields(
         assert (error["code"], error.get("errors")) == ("403", None)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_misspelt_store_is_named_to_an_administrator(connected: Connect, admin: Client, user: Client) -> None:
     told, untold = await connected(admin), await connected(user)
     assert (await told.subscribe("no-such-store"))["error"]["errors"] == {

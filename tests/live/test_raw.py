@@ -14,8 +14,6 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.hub import PATIENCE, Client, Hub, StartHub
 from tests.support.live import credentials, frame, live, socket_url, websocket
 
-pytestmark = pytest.mark.gate("sqlite")  # frames are the same above each engine
-
 NO_FRAME = 0.1
 """Seconds without a frame that count as silence."""
 

@@ -23,6 +23,7 @@ def is_resync(answer: dict[str, Any]) -> bool:
     return not answer["ok"] and error["code"] == "410" and "error_resync_required" in error["tags"]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_was_missed_comes_first(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
     """Missed events arrive in order, once each, before new ones."""
     first = await connected(user)
@@ -44,6 +45,7 @@ async def test_what_was_missed_comes_first(connected: Connect, user: Client, sto
     await matches_rest(again, user)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_each_position_of_an_event_resumes_right_after_it(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
@@ -265,6 +267,7 @@ async def test_history_that_was_retired_is_told(tmp_path: Path) -> None:
             assert again.view == {entity["_id"]: entity for entity in made}
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_restart_is_only_a_delay(own_hub: StartHub, number: int) -> None:
     """The hub is stopped (with a notice) or killed in the middle of writes: a client that resumes sees each write
@@ -305,6 +308,7 @@ async def write_until_it_fails(client: Client, store: str) -> int:
         number += 1
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_snapshots_and_events_join_under_concurrent_writers(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:

@@ -6,6 +6,8 @@ from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.platform.answers import good
 from tests.support.engines import Database
 from tests.support.hub import Client, running_hub
@@ -28,6 +30,7 @@ async def changes(client: Client, store: str, since: str) -> Any:
     return good(await client.get(f"/{store}", {"since": since}))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_position_tells_no_id_and_is_good_in_every_process(database: Database, tmp_path: Path) -> None:
     """It is valid after a restart, in another process with the same key, and after changes that its holder cannot
     see."""

@@ -11,6 +11,7 @@ from tests.support.hub import Client, Hub, StartHub, entity_of, unique
 from tests.support.live import Beacon, live, make_beacon, matches_rest, ops
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_subscriber_sees_each_write_once_and_in_order(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
@@ -40,6 +41,7 @@ async def test_a_subscriber_sees_each_write_once_and_in_order(
     assert watch.view == {old["_id"]: old}
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_filter_decides_what_enters_and_leaves(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:
@@ -162,7 +164,6 @@ async def test_unsubscribing_ends_the_events(connected: Connect, user: Client, s
         assert answer["error"]["code"] == "404"
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     ("payload", "name"),
     [
@@ -196,7 +197,6 @@ async def test_a_bad_request_is_named(connected: Connect, user: Client, store: s
     assert (await client.subscribe(store))["ok"] is True
 
 
-@pytest.mark.gate("sqlite")
 async def test_what_cannot_be_watched(connected: Connect, user: Client, store: str) -> None:
     """An unknown store is answered 404, an unknown event 400, a forbidden store 403, each in machine-readable form."""
     client = await connected(user)
@@ -213,7 +213,6 @@ async def test_what_cannot_be_watched(connected: Connect, user: Client, store: s
     assert own.view.keys() == {user.id}
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user: Client) -> None:
     """A filter or projection on an unknown or hidden field is refused, as in REST."""
     store = await hub.define(fields=[{"id": "name", "type": "Text"}, {"id": "pin", "type": "Text", "hidden": True}])
@@ -225,7 +224,6 @@ async def test_a_typed_store_knows_its_fields(connected: Connect, hub: Hub, user
     assert (await client.subscribe(store, filter={"name": "x"}, only="name"))["ok"] is True
 
 
-@pytest.mark.gate("sqlite")
 async def test_limits_of_one_client(own_hub: StartHub) -> None:
     """Too many subscriptions or too large a snapshot are answered 400 with the limit; existing subscriptions
     continue."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.live.conftest import Connect
 from tests.support.hub import Client, Hub, entity_of
 from tests.support.live import Beacon, matches_rest, ops
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_bulk_changes_tell_of_each_entity(
     connected: Connect, hub: Hub, user: Client, store: str, beacon: Beacon
 ) -> None:
@@ -42,6 +45,7 @@ async def test_an_upsert_inserts_or_updates(connected: Connect, user: Client, st
     await matches_rest(watch, user)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_large_import_arrives_whole(connected: Connect, admin: Client, store: str, beacon: Beacon) -> None:
     """One commit creates thousands of entities."""
     client = await connected(admin)
@@ -74,6 +78,7 @@ async def test_a_repeated_request_tells_once(connected: Connect, user: Client, s
     assert len(watch.take()) == 1
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_redefined_store_ends_its_subscriptions(
     connected: Connect, hub: Hub, admin: Client, user: Client, beacon: Beacon
 ) -> None:

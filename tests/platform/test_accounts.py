@@ -86,7 +86,6 @@ async def test_a_reset_ends_all_sessions_and_tokens(hub: Hub, somebody: Client) 
         refused(await ended.get("/auth"), 401)
 
 
-@pytest.mark.gate("sqlite")
 async def test_tokens_outlive_a_new_password_if_that_is_set(database: Database, tmp_path: Path) -> None:
     """With HUB_RESET_ENDS_TOKENS=false only sessions end."""
     async with running_hub(database, tmp_path, reset_ends_tokens=False) as hub:
@@ -97,7 +96,6 @@ async def test_tokens_outlive_a_new_password_if_that_is_set(database: Database, 
         good(await user.get("/auth"))
 
 
-@pytest.mark.gate("sqlite")
 async def test_guesses_of_the_current_password_are_limited(database: Database, tmp_path: Path) -> None:
     """A stolen session cannot be used to guess the password."""
     async with running_hub(database, tmp_path, login_attempts=3) as hub:
@@ -112,6 +110,7 @@ async def test_guesses_of_the_current_password_are_limited(database: Database, t
         entity_of(await own.patch(path, right))  # not even the thief of a session keeps the user from a new password
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_no_session_of_the_old_password_outlives_the_new_one(hub: Hub) -> None:
     """This holds for any order of concurrent logins and the change."""
     for _ in range(6):
@@ -168,7 +167,6 @@ async def test_a_login_is_compared_without_case_and_in_one_form(hub: Hub) -> Non
     entity_of(await hub.admin.patch(f"/users/{made['_id']}", {"login": composed.upper()}))
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("login", [" ada", "ada ", "a  b", "", "a\tb", "a\0b", "x" * 1_001, "\u200bada", "\ufb01sh", 5])
 async def test_a_login_that_looks_like_another_is_refused(hub: Hub, login: Any) -> None:
     """Outer blanks, control characters, and invisible or look-alike characters are answered 400 with the field."""
@@ -180,7 +178,6 @@ async def test_a_login_may_have_blanks_within_and_be_an_address(hub: Hub) -> Non
         assert (await hub.admin.make("users", login=login))["login"] == login
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("password", ["password", "12345678", "PassWord1", "qwertyuiop", "tab\tin it 1", "same"])
 async def test_a_password_that_everybody_tries_is_refused(hub: Hub, password: str) -> None:
     """Common passwords and the login itself are refused. The command line uses the API, so the same holds there."""
@@ -189,7 +186,6 @@ async def test_a_password_that_everybody_tries_is_refused(hub: Hub, password: st
     refused(await hub.admin.post("/users", body), 400, "password")
 
 
-@pytest.mark.gate("sqlite")
 async def test_the_first_administrators_password_is_no_exception(database: Database, tmp_path: Path) -> None:
     """With a weak HUB_ADMIN_PASSWORD the hub does not start and says why; HUB_PASSWORD_LENGTH applies to it too."""
     for password, length in (("short", 8), ("password", 8), ("long enough 1", 20)):
@@ -222,7 +218,6 @@ async def as_older_version(engine: Engine, id: str, login: str) -> None:
     await engine.commit([Update("users", id, {"login": login, "login_key": None})], None)
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_aged_hash_is_renewed_at_the_next_login(database: Database, tmp_path: Path) -> None:
     """It gets the current parameters. Sign-in works before and after, and no session ends."""
     aged = PasswordHasher(time_cost=1, memory_cost=1_024).hash(PASSWORD)
@@ -286,7 +281,6 @@ async def lock_tokens(database: Database) -> None:
     connection.close()
 
 
-@pytest.mark.gate("sqlite")
 async def test_thousands_of_expired_sessions_all_go(database: Database, tmp_path: Path) -> None:
     """There are more than one round of housekeeping deletes."""
     async with running_hub(database, tmp_path):

@@ -10,8 +10,6 @@ from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import ADMIN_LOGIN, Client, Hub, entity_of, unique
 
-pytestmark = pytest.mark.gate("sqlite")
-
 PASSWORD = "open sesame 1"
 
 

@@ -158,6 +158,7 @@ async def test_periods_of_a_zone(hub: Hub, user: Client) -> None:
     assert abs(datetime.fromisoformat(f"{today}T12:00:00+00:00") - datetime.now(UTC)).days <= 1
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_each_user_sums_what_it_sees(user: Client, other: Client, store: str) -> None:
     mine = await user.make(store, n=1)
     await user.make(store, n=2)
@@ -173,13 +174,11 @@ async def test_each_user_sums_what_it_sees(user: Client, other: Client, store: s
     assert len(await groups(other, store, "aggregate=count&by=owner")) == 2
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_position_belongs_to_who_may_see_the_same(user: Client, other: Client, store: str) -> None:
     position = good(await user.get(f"/{store}?aggregate=count"))["position"]
     refused(await other.get(f"/{store}", {"since": position}), 410)
 
 
-@pytest.mark.gate("sqlite")
 async def test_hidden_fields_are_unknown(admin: Client, orders: str) -> None:
     for query in ("aggregate=max:secret", "aggregate=count&by=secret", "aggregate=count&by=secret:day"):
         errors = refused(await admin.get(f"/{orders}?{query}"), 400, "secret")
@@ -188,7 +187,6 @@ async def test_hidden_fields_are_unknown(admin: Client, orders: str) -> None:
     refused(await admin.get("/users?aggregate=max:password"), 400, "password")
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_store_that_the_caller_may_not_read(hub: Hub, store: str) -> None:
     writer = await hub.as_user(roles=[await hub.role(f"POST /{store}")])
     refused(await writer.get(f"/{store}?aggregate=count"), 403)
@@ -225,13 +223,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("query", "name"), REFUSED)
 async def test_wrong_requests_name_their_mistake(user: Client, bare: str, query: str, name: str) -> None:
     refused(await user.get(f"/{bare}?{query}"), 400, name)
 
 
-@pytest.mark.gate("sqlite")
 async def test_aggregate_belongs_to_lists(user: Client, bare: str) -> None:
     refused(await user.patch(f"/{bare}?aggregate=count&n=1", {"n": 2}), 400, "aggregate")
     refused(await user.delete(f"/{bare}?aggregate=count&n=1"), 400, "aggregate")
@@ -247,7 +243,6 @@ async def test_more_groups_than_allowed(user: Client, store: str) -> None:
         assert "1000 groups (MOST_GROUPS)" in errors["by"][0]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_head_has_the_position(user: Client, orders: str) -> None:
     answer = await user.request("HEAD", f"/{orders}?aggregate=count")
     assert (answer.status_code, answer.content) == (200, b"")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from stores.records import Entity
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
@@ -107,6 +109,7 @@ async def test_an_upsert_that_updates_leaves_defaults_alone(hub: Hub, user: Clie
     assert entity_of(await user.post(f"/{store}", {"code": "a"}, {"upsert": "code"}))["state"] == "old"
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_hundred_upserts_at_once_make_one_entity(user: Client, store: str) -> None:
     """All succeed on the same entity, which gets one revision for each."""
     calls = [user.post(f"/{store}", {"code": "a", f"f{n}": n}, {"upsert": "code"}) for n in range(100)]
@@ -118,6 +121,7 @@ async def test_a_hundred_upserts_at_once_make_one_entity(user: Client, store: st
     assert all(left[f"f{n}"] == n for n in range(100))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_unique_value_is_held_once_under_concurrency(user: Client, store: str) -> None:
     """Of fifty concurrent creations one succeeds and the others conflict."""
     answers = await asyncio.gather(*(user.post(f"/{store}", {"code": "a", "n": n}) for n in range(50)))

@@ -15,8 +15,6 @@ from tests.platform.answers import Scenario, good, play, refused
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
 
-pytestmark = pytest.mark.gate("sqlite")
-
 SOME = "5f00000000000000000000a1"
 MEBIBYTE = 1_048_576
 

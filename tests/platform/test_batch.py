@@ -101,7 +101,6 @@ async def test_a_reference_stands_for_a_field_of_an_earlier_answer(user: Client,
         ("0.n.m", "no field"),
     ],
 )
-@pytest.mark.gate("sqlite")
 async def test_references_that_mean_nothing(user: Client, bare: str, text: object, said: str) -> None:
     """Forward, own, malformed, unknown, and into an array."""
     first = post(bare, n=1, tags=["x"])
@@ -114,7 +113,6 @@ async def test_references_that_mean_nothing(user: Client, bare: str, text: objec
     assert await user.list(bare) == []
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_reference_in_a_path_is_a_text_or_a_number(user: Client, bare: str) -> None:
     first = post(bare, n=1, tags=["x"], yes=True)
     for field in ("tags", "yes"):
@@ -133,6 +131,7 @@ async def test_a_reference_shows_only_what_the_caller_sees(hub: Hub, user: Clien
     assert first.keys() == second.keys() == {"_id", "_rev"}
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_the_first_failure_names_its_request_and_undoes_all(user: Client, other: Client, typed: str) -> None:
     """With the status that the request would have alone."""
     taken = await user.make(typed, name="x", code="taken")
@@ -205,12 +204,10 @@ async def test_administrative_stores_have_no_place_in_a_batch(admin: Client, typ
         ({"method": "POST", "path": "/S", "body": {}, "headers": {}}, "headers"),
     ],
 )
-@pytest.mark.gate("sqlite")
 async def test_malformed_requests_are_refused_by_name(user: Client, bare: str, item: Any, place: str) -> None:
     assert [*await refusal(user, post(bare, n=1), item)] == [f"requests.1.{place}"]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     ("fields", "rule"), [({"list": [0] * 100_001}, "100000 values"), ({"text": "x" * 1_048_577}, "1048576 bytes")]
 )
@@ -221,7 +218,6 @@ async def test_a_request_that_is_too_large_is_named(user: Client, bare: str, fie
     assert rule in errors["requests.1"][0]
 
 
-@pytest.mark.gate("sqlite")
 async def test_references_in_deep_bodies(user: Client, bare: str) -> None:
     value: Any = of("0._id")
     for _ in range(240):
@@ -232,7 +228,6 @@ async def test_references_in_deep_bodies(user: Client, bare: str) -> None:
     assert "levels" in errors[place][0]
 
 
-@pytest.mark.gate("sqlite")
 async def test_malformed_batches_are_refused(user: Client, bare: str) -> None:
     for body, place in (
         ([], "body"),
@@ -318,6 +313,7 @@ async def test_what_a_batch_changes_is_bounded(user: Client, store: str) -> None
     assert all("n" not in each for each in await user.list(store))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_batches_and_single_changes_compute_exactly(user: Client, store: str) -> None:
     """None is refused, however many come between the steps of another."""
     product = await user.make(store, stock=0)
@@ -344,6 +340,7 @@ async def test_lists_that_an_index_refuses_are_named_by_their_paths(hub: Hub, us
     assert "a.b" in errors["requests.1.c.d.e"][0]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_two_batches_lose_no_decrement(user: Client, store: str) -> None:
     """Each lowers the stock that it has read, at the revision that it has read."""
     product = await user.make(store, stock=40)

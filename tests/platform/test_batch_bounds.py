@@ -19,8 +19,6 @@ from stores.parse_operators import parse_change
 from stores.records import Entity
 from tests.support.racing import Racing
 
-pytestmark = pytest.mark.gate("sqlite")
-
 ADDRESSES: list[Entity] = [{"id": "name", "type": "Text"}, {"id": "mails", "type": "Email", "many": True}]
 
 

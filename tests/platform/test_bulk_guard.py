@@ -42,7 +42,6 @@ NO_VALUE = ["", "?name[nin]=", "?owner[ne]=undefined", "?owner[nin]=", "?group[n
 MALFORMED = [{"$nor": []}, {"$and": []}, {"$or": []}, [], None]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("document", NO_CONDITION, ids=json.dumps)
 async def test_a_filter_without_a_condition_changes_nothing(user: Client, store: str, document: Any) -> None:
     """PATCH and DELETE are answered 400 with the filter; a list accepts it."""
@@ -54,7 +53,6 @@ async def test_a_filter_without_a_condition_changes_nothing(user: Client, store:
     assert await user.list(store) == [made]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("query", NO_VALUE)
 async def test_a_parameter_without_a_value_is_no_condition(user: Client, store: str, query: str) -> None:
     made = await user.make(store, name="a", title="t")
@@ -63,7 +61,6 @@ async def test_a_parameter_without_a_value_is_no_condition(user: Client, store: 
     assert await user.list(store) == [made]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("document", MALFORMED, ids=json.dumps)
 async def test_a_malformed_filter_changes_nothing(user: Client, store: str, document: Any) -> None:
     made = await user.make(store, name="a")
@@ -97,7 +94,6 @@ CONDITIONS: list[Any] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("document", CONDITIONS, ids=json.dumps)
 async def test_what_an_entity_may_fail_is_a_condition(user: Client, store: str, document: Any) -> None:
     """System fields can have these values, and the fields of an element are not system fields."""

@@ -103,7 +103,6 @@ async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Dat
         await every_entity_can_be_sent_back(hub.admin, store)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("size", [0, -1, 1_001, True, "5", None, 1.5])
 async def test_the_size_of_a_step(admin: Client, bare_typed: str, size: Any) -> None:
     path = await definition_of(admin, bare_typed)
@@ -146,6 +145,7 @@ async def test_what_is_checked_against_the_former_definition_waits_for_the_last_
     assert (await racing.see("stores", store))["pending"] is None
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_another_process_writes_between_the_steps_is_changed_too(racing: Racing) -> None:
     """It may not know of the new definition yet. What cannot be changed is named."""
     store = await defined(racing, {"amount": "1"}, {"amount": "2"})

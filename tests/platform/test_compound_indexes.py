@@ -31,7 +31,6 @@ async def test_a_definition_is_shown_as_it_was_sent(admin: Client) -> None:
     assert {"old": indexes, "new": changed} in changes
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     ("index", "place"),
     [
@@ -54,7 +53,6 @@ async def test_a_wrong_definition_is_refused_by_its_place(admin: Client, index: 
     assert [*refused(await admin.post("/stores", body), 400)] == [place]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_field_of_a_unique_index_cannot_be_hidden(hub: Hub, admin: Client) -> None:
     """Refusals would tell its values."""
     fields = [{"id": name, "type": "Text"} for name in "ab"]
@@ -98,7 +96,6 @@ async def test_a_duplicate_names_the_fields(hub: Hub, user: Client) -> None:
     good(await user.patch(f"/{store}/{other['_id']}", same))
 
 
-@pytest.mark.gate("sqlite")
 async def test_fields_of_a_unique_index_take_scalars(hub: Hub, user: Client) -> None:
     store = await hub.define(indexes=[TOGETHER])
     for value in ([1], {"x": 1}, True):

@@ -83,6 +83,7 @@ async def test_a_condition_on_what_is_not_there(user: Client, store: str) -> Non
     refused(await user.delete(f"/{store}/{new_id()}", if_match="*"), 404)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_of_a_hundred_changes_of_one_revision_one_succeeds(user: Client, store: str) -> None:
     """Exactly one is answered 200, and its value is stored."""
     made = await user.make(store)
@@ -164,6 +165,7 @@ async def test_a_refused_request_leaves_its_key_free(user: Client, typed: str) -
     entity_of(await user.post(f"/{typed}", {"name": "b", "code": "free"}, idempotency_key=key))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_fifty_equal_requests_at_once_make_one_entity(user: Client, store: str) -> None:
     """All fifty answers are equal."""
     key = unique("key")

@@ -101,6 +101,7 @@ async def in_order(first: bool, *calls: Awaitable[httpx.Response]) -> list[httpx
     return list(await asyncio.gather(other, one))[::-1]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("on_delete", ["refuse", "clear", "cascade"])
 async def test_of_a_deletion_and_a_new_reference_nothing_dangles(
     processes: Processes, races: int, on_delete: str
@@ -131,6 +132,7 @@ async def sees(client: Client, store: str, id: str) -> bool:
     return (await client.get(f"/{store}/{id}")).status_code == 200
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_value_does_not_change_under_a_new_reference(processes: Processes, races: int) -> None:
     """A product gets another code, or is deleted, while something refers to the code: one of the two is refused."""
     store = await processes.define(fields=[{"id": "sku", "type": "Text", "unique": True}])
@@ -190,6 +192,7 @@ async def test_increments_of_many_are_exact(processes: Processes, races: int) ->
     assert (found["stock"], found["amount"], found["_rev"]) == (total, total / 100, total + 1)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_no_more_is_taken_than_there_is(processes: Processes, races: int) -> None:
     """Many take pieces of a stock until it is empty: as many get one as there are, and the others are refused."""
     store = await processes.define(fields=STOCK)

@@ -34,7 +34,6 @@ def fields_for(customers: str) -> list[dict[str, Any]]:
 FILTER = json.dumps({"$or": [{"amount": 1}, {"customer.name": "x"}]})
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     ("method", "params", "path"),
     [
@@ -89,7 +88,6 @@ async def test_operators_name_no_such_path(user: Client, orders: str) -> None:
     assert entity_of(await user.patch(f"/{orders}/{order['_id']}", {"$set": {"address.city": "Laval"}}))["_rev"] == 2
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_definition_names_no_such_path(admin: Client, hub: Hub, customers: str) -> None:
     """Neither a new one, nor one from which a field goes that an index, a unique path or the search needs."""
     fields = fields_for(customers)

@@ -82,6 +82,7 @@ async def test_entities_without_the_fields_stay_as_they_are(admin: Client, user:
     assert after[2:] == before[2:]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_indexes_follow_the_new_definition(admin: Client, user: Client, hub: Hub) -> None:
     """A renamed unique field is unique by its new name, and searched if the definition says so."""
     code: Entity = {"id": "code", "type": "Text", "unique": True}
@@ -155,7 +156,6 @@ BAD: list[tuple[str, list[Entity] | None, Any, str]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("fields", "data", "place"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 async def test_names_that_make_no_sense_are_refused_by_their_places(
     admin: Client, user: Client, orders: str, fields: list[Entity] | None, data: Any, place: str
@@ -316,6 +316,7 @@ async def test_what_stands_at_a_new_name_already_is_checked(
     await every_entity_can_be_sent_back(user, store)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_serial_begins_above_what_stands_at_its_new_name(admin: Client, user: Client, hub: Hub) -> None:
     store = await hub.define(open=True)
     await user.make(store, no=70)
@@ -478,6 +479,7 @@ async def test_values_that_others_refer_to_are_not_converted(admin: Client, user
     assert shown(await user.list(customers), "number") == [{"number": 1}, {"number": 2}]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("steps", [False, True])
 async def test_references_within_a_store_follow_the_new_name_of_their_key(
     admin: Client, user: Client, hub: Hub, steps: bool
@@ -541,7 +543,6 @@ SPACED: Entity = {"id": "a b; c", "type": "Text"}
 DASHED: Entity = {"id": "-o", "type": "Text"}
 
 
-@pytest.mark.gate("sqlite")
 async def test_too_many_for_one_request(database: Database, tmp_path: Any) -> None:
     """The answer names the command. Entities without the field do not count."""
     async with running_hub(database, tmp_path, max_matches=3) as hub:
@@ -572,6 +573,7 @@ async def defined(racing: Racing, *bodies: Entity) -> str:
 CONVERT: Entity = {"fields": [NAME, AMOUNT | {"type": "Numeric"}], "data": {"convert": ["amount"]}}
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_is_written_before_the_commit_is_changed_with_the_rest(racing: Racing) -> None:
     store = await defined(racing, {"amount": "1"})
     racing.before("define", lambda: racing.make("orders", {"amount": "2.50"}))
@@ -580,6 +582,7 @@ async def test_what_is_written_before_the_commit_is_changed_with_the_rest(racing
     assert [each["amount"] for each in found] == [1, 2.5]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_is_written_before_the_commit_stands_against_it(racing: Racing) -> None:
     """Nothing is changed: the definition and all entities are as they were."""
     store = await defined(racing, {"amount": "1"}, {"amount": "2"})
@@ -605,6 +608,7 @@ async def test_a_serial_is_filled_while_others_take_numbers(racing: Racing) -> N
     assert [each["number"] for each in found] == [2, 1, 3]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_writes_meanwhile_follow_the_former_or_the_new_definition(racing: Racing) -> None:
     """None is lost, and none leaves a value of the former type."""
     store = await defined(racing, {"amount": "0"})

@@ -48,6 +48,7 @@ async def test_a_put_does_not_undo_what_was_just_mended(
     await entities.replace(me, "orders", id, fitting, None)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize(
     ("fields", "at_fault"),
     [
@@ -114,6 +115,7 @@ async def test_values_that_fit_the_new_definition_are_written(racing: Racing) ->
     assert (await racing.see("orders", id))["n"] == 5
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_values_for_a_store_that_was_deleted_and_defined_again(racing: Racing) -> None:
     store = await racing.make("stores", {"name": "orders", "open": True})
 
@@ -137,6 +139,7 @@ async def test_the_later_of_two_definitions_of_one_name_leaves_the_earlier_in_fo
         await racing.make("orders", {"code": "a", "n": 2})
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_writes_in_progress_while_the_definition_changes(racing: Racing) -> None:
     """They are refused, or the definition is: no value is left that the definition does not allow."""
     for number in range(12):
@@ -184,6 +187,7 @@ async def test_more_changes_before_the_commit_than_one_read_of_the_feed_returns(
     assert not (await racing.see("stores", store))["open"]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")  # on SQLite no write lasts beyond its own commit
 async def test_a_write_in_progress_that_does_not_end(racing: Racing, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of its definition gives up, and later writes go on."""
@@ -220,14 +224,9 @@ LOSSES: dict[str, Callable[[Racing, str], Awaitable[Any]]] = {
     "change": lambda r, item: r.hub.entities.change(r.principal, "items", item, {"code": "c"}, None),
     "replace": lambda r, item: r.hub.entities.replace(r.principal, "items", item, {}, None),
 }
-EACH_LOSS = [
-    "delete",
-    "change",
-    *(pytest.param(loss, marks=pytest.mark.gate("sqlite")) for loss in ("delete all", "replace")),
-]
 
 
-@pytest.mark.parametrize("loss", EACH_LOSS)
+@pytest.mark.parametrize("loss", LOSSES)
 async def test_a_target_that_goes_before_a_field_refers_to_it_stands_against_that(racing: Racing, loss: str) -> None:
     """Although it was there when the entities were counted."""
     store, _, item = await referring(racing)
@@ -259,7 +258,8 @@ async def test_a_target_that_goes_while_entities_are_counted(
     assert counted == counts
 
 
-@pytest.mark.parametrize("loss", EACH_LOSS)
+@pytest.mark.gate("sqlite", "mongodb")
+@pytest.mark.parametrize("loss", LOSSES)
 async def test_a_target_does_not_go_after_a_field_has_come_to_refer_to_it(racing: Racing, loss: str) -> None:
     """Although nothing referred to it when its deletion was prepared."""
     store, order, item = await referring(racing)
@@ -273,6 +273,7 @@ async def test_a_target_does_not_go_after_a_field_has_come_to_refer_to_it(racing
     await LOSSES[loss](racing, item)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_batch_sees_that_a_field_has_come_to_refer_to_a_target(racing: Racing) -> None:
     store, _, item = await referring(racing)
     racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None))
@@ -339,7 +340,7 @@ async def test_a_field_does_not_come_to_refer_by_what_is_no_key_any_more(racing:
 
 
 @pytest.mark.engine("mongodb")  # on SQLite a commit does not wait once it has begun
-@pytest.mark.parametrize("loss", EACH_LOSS)
+@pytest.mark.parametrize("loss", LOSSES)
 async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_store(
     racing: Racing, loss: str
 ) -> None:
@@ -360,7 +361,7 @@ async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_
 
 
 @pytest.mark.engine("mongodb")
-@pytest.mark.parametrize("loss", EACH_LOSS)
+@pytest.mark.parametrize("loss", LOSSES)
 async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: Racing, loss: str) -> None:
     """The change of the definition waits for the commit that is in progress."""
     store, _, item = await referring(racing)

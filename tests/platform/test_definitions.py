@@ -12,8 +12,6 @@ from tests.platform.answers import refused
 from tests.support.hub import Client, Hub, entity_of, unique
 from tests.support.program import printed
 
-pytestmark = pytest.mark.gate("sqlite")
-
 
 async def definition_of(admin: Client, name: str) -> Entity:
     [found] = await admin.list("stores", {"name": name})

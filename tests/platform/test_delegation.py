@@ -14,8 +14,6 @@ from stores.records import now_ms
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of, unique
 
-pytestmark = pytest.mark.gate("sqlite")  # rights are compared above the engines
-
 PASSWORD = "open sesame 1"
 DAY = 86_400_000
 

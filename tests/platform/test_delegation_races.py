@@ -68,6 +68,7 @@ async def test_the_entity_with_the_codes_of_a_new_administrator_stays(promoted: 
     assert await hub.second_factors.is_in_force(promoted.user)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_the_token_of_a_new_administrator_lasts_no_longer(promoted: Promoted) -> None:
     hub = promoted.racing.hub
     before = await find_one(hub.engine, "tokens", promoted.token)

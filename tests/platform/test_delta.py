@@ -53,6 +53,7 @@ def by_id(entities: list[Entity]) -> dict[str, Entity]:
     return {e["_id"]: e for e in entities}
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_delta_has_exactly_what_came_after_the_list(user: Client, store: str) -> None:
     """Insertions, updates and removals in order, each with its revision, time and position."""
     first = await user.make(store, n=1)
@@ -102,6 +103,7 @@ async def test_leaving_a_filter_is_a_removal_and_entering_an_insertion(user: Cli
     assert by_id(await user.list(f"{store}?{query}")) == applied(by_id([inside]), changes)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_leaving_sight_is_a_removal_and_entering_an_insertion(user: Client, other: Client, store: str) -> None:
     """Sharing inserts an entity, unsharing removes it, and later changes of it are not shown."""
     made = await user.make(store, n="before")
@@ -131,6 +133,7 @@ async def test_only_hides_changes_of_what_is_not_shown(user: Client, store: str)
     assert (change["op"], change["entity"]) == ("update", {"_id": made["_id"], "a": 2})
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_delta_comes_in_pieces(user: Client, store: str) -> None:
     """An answer has at most `limit` changes, and `more` says whether others follow; together they are complete."""
     start = await start_of(user, store)
@@ -218,6 +221,7 @@ async def test_old_list_and_delta_make_the_new_list(hub: Hub, seed: int) -> None
             states[n] = listed.headers["x-position"], state
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_list_joins_the_changes_exactly_while_others_write(user: Client, store: str) -> None:
     """Short and long lists are read during writes. Each of them with the changes since then gives the same final
     state."""
@@ -358,6 +362,7 @@ async def test_changes_of_an_earlier_store_of_the_name_are_gone(
     refused(await user.get(f"/{store}?since={between}&{limit}"), 410)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("limit", LIMITS)
 async def test_changes_from_before_a_redefinition_are_gone(hub: Hub, user: Client, admin: Client, limit: str) -> None:
     """Also if the redefinition is behind the changes that one answer holds; a new label ends nothing."""

@@ -18,8 +18,6 @@ from stores.parse import MOST_SEGMENTS, MOST_SHOWN
 from stores.schema import Field, StoreDefinition
 from tests.support.principals import user
 
-pytestmark = pytest.mark.gate("sqlite")
-
 STORES = {
     definition.name: definition
     for definition in (

@@ -218,6 +218,7 @@ async def redefine(hub: Hub, store: str, fields: list[dict[str, Any]]) -> None:
     good(await hub.admin.patch(f"/stores/{definition['_id']}", {"fields": fields}))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_an_expansion_shows_what_the_other_store_shows(hub: Hub) -> None:
     """For users of several groups, in both directions."""
     company = await hub.group()
@@ -246,7 +247,6 @@ async def test_an_expansion_shows_what_the_other_store_shows(hub: Hub) -> None:
         ]
 
 
-@pytest.mark.gate("sqlite")
 async def test_wrong_paths_are_refused(user: Client, hub: Hub, shop: Shop) -> None:
     order, customer = f"/{shop.orders}/{shop.order['_id']}", f"/{shop.customers}/{shop.customer['_id']}"
     deep = ".".join(["customer", shop.from_customers] * 2)
@@ -283,7 +283,6 @@ async def test_wrong_paths_are_refused(user: Client, hub: Hub, shop: Shop) -> No
     refused(await user.get(order, {"expand": "customer", "fields": "x"}), 400, "fields")
 
 
-@pytest.mark.gate("sqlite")
 async def test_where_nothing_expands(user: Client, shop: Shop) -> None:
     listing = await user.get(f"/{shop.orders}?limit=1")
     for more in ({"since": listing.headers["x-position"]}, {"meta": "true"}):
@@ -295,7 +294,6 @@ async def test_where_nothing_expands(user: Client, shop: Shop) -> None:
     refused(await user.post(f"/{shop.orders}?expand=customer", {"note": "x"}), 400, "expand")
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_expanded_entity_has_no_etag(user: Client, shop: Shop) -> None:
     path = f"/{shop.orders}/{shop.order['_id']}"
     plain = await user.get(path)
@@ -404,7 +402,6 @@ async def test_what_refers_here_by_a_field_that_is_not_shown(user: Client, hub: 
     assert (await both_ways(user, targets, no_key, expand=key))[key] == []
 
 
-@pytest.mark.gate("sqlite")
 async def test_the_document_describes_expanded_answers(user: Client, shop: Shop) -> None:
     document = good(await user.get("/openapi.json"))
     several = document["paths"][f"/api/v1/{shop.orders}"]["get"]["responses"]["200"]

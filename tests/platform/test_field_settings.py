@@ -10,8 +10,6 @@ import pytest
 from tests.platform.answers import definition_of, good, refused
 from tests.support.hub import Client, Hub, entity_of, unique
 
-pytestmark = pytest.mark.gate("sqlite")  # checked above the engines
-
 FIELDS: list[dict[str, Any]] = [
     {"id": "mail", "type": "Email", "unique": True},
     {"id": "phones", "type": "Phone", "many": True, "distinct": True, "index": True},
@@ -104,7 +102,6 @@ async def test_filters_take_what_writes_take(user: Client, rich: str) -> None:
         assert await found(user, rich, {"filter": json.dumps(document)}) == rows, document
 
 
-@pytest.mark.gate("sqlite")
 async def test_parameters_of_numbers_inside_of_objects_are_numbers(user: Client, rich: str) -> None:
     assert refused(await user.get(f"/{rich}", {"address.floor": "x"}), 400) == {
         "address.floor": ["address.floor takes a number"]
@@ -137,7 +134,6 @@ async def test_an_upsert_does_not_store_an_incomplete_object(user: Client, rich:
     refused(await user.post(f"/{rich}", body, {"upsert": "mail"}), 400, "address.city")
 
 
-@pytest.mark.gate("sqlite")
 async def test_each_mistake_is_named_by_its_path(user: Client, rich: str) -> None:
     body = {
         "mail": "ann",
@@ -235,7 +231,6 @@ async def test_a_type_with_a_canonical_form_does_not_take_over_other_forms(user:
     assert len(await user.list(store, {"mail": "ANN@example.com"})) == 1
 
 
-@pytest.mark.gate("sqlite")
 async def test_new_definitions_have_no_settings_without_an_effect(hub: Hub) -> None:
     option = {"id": 1, "name": "One"}
     fields: list[dict[str, Any]] = [

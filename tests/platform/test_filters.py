@@ -157,7 +157,6 @@ async def test_both_notations_hold_together(user: Client, rows: str) -> None:
 UNKNOWN = ["$where", "$expr", "$regex", "$text", "$jsonSchema", "$type", "$mod", "$function", "$eqq", "$", "$set"]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("operator", UNKNOWN)
 async def test_an_unknown_operator_is_named(user: Client, bare: str, operator: str) -> None:
     """It is answered 400 with its name at the top, on a field, in a negation, in an element, beside a known operator,
@@ -179,7 +178,6 @@ async def test_an_unknown_operator_is_named(user: Client, bare: str, operator: s
         assert operator in str(answer.json()["errors"][operator])
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_unknown_url_operator_is_named(user: Client, bare: str) -> None:
     """Examples are ``price[regex]`` and text that only looks like an operator."""
     for operator in ("regex", "where", "", "$gt", "GT", "size"):
@@ -199,7 +197,6 @@ BAD_FILTERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("text", BAD_FILTERS)
 async def test_a_malformed_filter_is_refused(user: Client, bare: str, text: str) -> None:
     """It is answered 400 with an explanation, for lists, meta, deltas and bulk changes."""
@@ -208,7 +205,6 @@ async def test_a_malformed_filter_is_refused(user: Client, bare: str, text: str)
     assert refused(await user.delete(f"/{bare}", {"filter": text}), 400)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
     """Too much depth, too many conditions, values or parameters, and integers beyond 64 bits are answered 400."""
     deep: Any = {"a": 1}
@@ -231,7 +227,6 @@ async def test_a_filter_has_bounds(user: Client, bare: str) -> None:
     refused(await user.get(f"/{bare}?" + "&".join(f"f{n}=1" for n in range(1_100))), 400)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("query", ['name[in]="a,b', 'name[in]="say "hi", you"', 'name[nin]=beta,"a"b'])
 async def test_a_quote_that_encloses_no_whole_item_is_refused(user: Client, bare: str, query: str) -> None:
     """It is refused, because otherwise part of the list would be ignored silently."""
@@ -310,7 +305,6 @@ BAD_TYPED = [("price=cheap", "price"), ("n=x", "n"), ("n[gt]=x", "n"), ("sold=ye
              ("name[exists]=maybe", "name"), ("time[gt]=x", "time")]  # fmt: skip
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("query", "name"), BAD_TYPED)
 async def test_a_value_of_another_type_is_refused(user: Client, flats: str, query: str, name: str) -> None:
     """The answer is 400 with the field."""
@@ -318,7 +312,6 @@ async def test_a_value_of_another_type_is_refused(user: Client, flats: str, quer
     assert name in str(errors)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["colour", "Name", "colour[gt]", "colour.x", "ofset", "_secret"])
 async def test_an_unknown_parameter_of_a_typed_store_is_named(user: Client, flats: str, name: str) -> None:
     """It is answered 400, so that a misspelt parameter does not silently find all entities. The same holds for unknown
@@ -330,7 +323,6 @@ async def test_an_unknown_parameter_of_a_typed_store_is_named(user: Client, flat
     assert field in str(refused(await user.get(f"/{flats}", {"only": field}), 400))
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     "params",
     [
@@ -367,7 +359,6 @@ async def test_who_wrote_an_entity_cannot_be_asked_for(hub: Hub, user: Client, b
         refused(await hub.admin.post("/stores", {"name": unique("store"), **definition}), 400)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("path", ["/{store}/5f00000000000000000000a1", "/{store}/5f00000000000000000000a1/history"])
 async def test_a_parameter_that_a_call_does_not_take_is_named(user: Client, bare: str, path: str) -> None:
     refused(await user.get(path.format(store=bare) + "?sort=name"), 400, "sort")

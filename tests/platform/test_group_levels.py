@@ -17,14 +17,11 @@ from tests.support.entities import USER, entity
 from tests.support.hub import Client, Hub, running_hub, unique
 from tests.support.standstill import no_standstill, read_metrics
 
-pytestmark = pytest.mark.gate("sqlite")  # decided above the engines
-
 MOST = 64
 TOO_DEEP = [f"A tree of groups may have {MOST} levels: this one would have {MOST + 1}."]
 LIMIT = "MOST_GROUP_LEVELS"
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_group_on_a_further_level_is_refused(hub: Hub, admin: Client, store: str) -> None:
     """When it is created, alone and in an array, and when it moves, alone and with what is below it."""
     groups = await hub.groups(MOST)
@@ -105,7 +102,6 @@ async def deep(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Hub, l
         yield hub, [each["_id"] for each in tree]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_tree_that_is_too_deep_already_is_whole(deep: tuple[Hub, list[str]]) -> None:
     """Its top sees its bottom; it grows no further, and it can be moved apart from any place."""
     hub, groups = deep

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub
 
@@ -14,6 +16,7 @@ async def values(client: Client, store: str, id: str, field: str) -> list[Any]:
     return ["gone" if e["op"] == "delete" else e["changes"][field]["new"] for e in entries if field in e["changes"]]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_an_entry_shows_when_the_entity_was_visible_after_it(
     user: Client, other: Client, admin: Client, store: str
 ) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import pytest
-
 from stores.query import Query
 from stores.records import Entity
 from tests.support.racing import Racing
-
-pytestmark = pytest.mark.gate("sqlite")  # the lag is made above the engine
 
 LAG = 0.3
 """Seconds."""

@@ -23,8 +23,6 @@ from tests.support.entities import entity
 from tests.support.principals import ME, user
 from tests.support.tasks import end
 
-pytestmark = pytest.mark.gate("sqlite")
-
 TARGETS = StoreDefinition("targets", (Field("text", "JSON"),), open=False)
 SOURCES = StoreDefinition(
     "sources",

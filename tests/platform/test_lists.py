@@ -86,7 +86,6 @@ async def test_offset_and_limit_cut_a_stretch(user: Client, store: str) -> None:
         assert numbers(await user.list(f"{store}?{query}")) == expected, query
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("name", ["offset", "limit"])
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", "1e3", "٣", "0x10", "null", "9" * 30])
 async def test_offset_and_limit_are_whole_numbers(user: Client, bare: str, name: str, text: str) -> None:
@@ -121,6 +120,7 @@ async def test_a_reader_who_leaves_a_long_list_harms_nobody(user: Client, crowd:
     assert len(await user.list(crowd)) == 10_000
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_the_links_lead_through_everything(user: Client, crowd: str) -> None:
     """Pages have no gap and no duplicate, and the last one has no link."""
     assert numbers(await walk(user, crowd, "limit=3000")) == list(range(MANY))
@@ -135,6 +135,7 @@ async def test_the_links_keep_filter_and_projection(user: Client, store: str) ->
     assert all(e.keys() == {"_id", "n"} for e in found)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_paging_is_steady_while_others_write(user: Client, store: str) -> None:
     """Entities that exist throughout appear exactly once, despite concurrent insertions and deletions."""
     steady = await user.make_all(store, [{"key": 2 * n, "steady": True} for n in range(60)])
@@ -155,6 +156,7 @@ async def test_paging_is_steady_while_others_write(user: Client, store: str) -> 
     assert [e["_id"] for e in found if e.get("steady")] == [e["_id"] for e in steady]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("sort", ["v", "-v", "v,-n", "place.city", "-place.city,n"])
 async def test_paging_goes_through_every_type_of_value(user: Client, store: str, sort: str) -> None:
     """Missing, null, numbers, texts, objects, arrays and booleans sort in this order, in pages and as a whole."""
@@ -228,7 +230,6 @@ async def test_meta_counts_and_shows_both_ends(user: Client, store: str) -> None
     assert good(await user.get(f"/{store}?meta=false")) == made
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("other", ["offset=0", "limit=10", "offset=1&limit=1"])
 async def test_meta_does_not_go_with_a_stretch(user: Client, bare: str, other: str) -> None:
     """With `offset` or `limit` the answer is 400."""
@@ -265,7 +266,6 @@ async def test_a_zone_in_a_time_counts(user: Client, store: str) -> None:
     assert await user.list(f"{store}?from={there}Z") == []
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(
     "text",
     [
@@ -286,7 +286,6 @@ async def test_a_bad_time_is_refused(user: Client, bare: str, name: str, text: s
     refused(await user.get(f"/{bare}", {name: text}), 400, name)
 
 
-@pytest.mark.gate("sqlite")
 async def test_equal_names_of_a_period_do_not_go_together(user: Client, store: str) -> None:
     """`from` with `begin`, `to` with `end`, and any repeated parameter are answered 400."""
     refused(await user.get(f"/{store}?from=1&begin=1"), 400, "begin")
@@ -307,7 +306,6 @@ async def test_sort_orders_by_several_fields(user: Client, store: str) -> None:
     assert await user.list(store, {"sort": "-_id"}) == sorted(made, key=lambda e: e["_id"], reverse=True)
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("sort", ["", "-", "name,", "name,name", "a..b", "$a", "a.0", ",".join("abcdefghijklmnopq")])
 async def test_a_bad_sort_is_refused(user: Client, bare: str, sort: str) -> None:
     """Empty sorts, repeated fields, array indexes and too many fields are refused."""
@@ -357,7 +355,6 @@ async def test_the_count_of_a_list_is_the_one_of_its_meta(user: Client, other: C
     assert good(await other.get(f"/{crowd}?meta=true"))["count"] == 0
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_list_that_is_asked_for_again_is_read_by_the_current_definition(hub: Hub, user: Client) -> None:
     """The parsed request is kept; the type of a field decides what a value in it means."""
     store = await hub.define(fields=[{"id": "code", "type": "Text"}])
@@ -373,7 +370,6 @@ async def test_a_list_that_is_asked_for_again_is_read_by_the_current_definition(
     assert len(await user.list(store, {"size": "7"})) == 1
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_list_that_is_asked_for_again_is_read_by_the_current_rights(hub: Hub, user: Client) -> None:
     """Hidden fields cannot be named, others see their own entities, and a store of the same name is another one."""
     fields = [{"id": "code", "type": "Text"}]

@@ -16,8 +16,6 @@ from tests.platform.raw import request, token_of, wire
 from tests.support.cpu import cpu_seconds
 from tests.support.hub import Client, Hub, eventually, unique
 
-pytestmark = pytest.mark.gate("sqlite")  # rights are looked up again above the engines
-
 PASSWORD = "open sesame 1"
 
 

@@ -23,8 +23,6 @@ from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, entity_of, eventually, running_hub, unique
 
-pytestmark = pytest.mark.gate("sqlite")  # addresses are judged above the engines
-
 PASSWORD = "open sesame 1"
 GOOD = (
     "ann@example.com",

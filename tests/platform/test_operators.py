@@ -96,7 +96,6 @@ REFUSED: list[tuple[Entity, str]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("body", "field"), REFUSED)
 async def test_refusals_name_the_fault_and_change_nothing(user: Client, typed: str, body: Entity, field: str) -> None:
     """The same for one entity, a bulk change and an upsert."""
@@ -109,7 +108,6 @@ async def test_refusals_name_the_fault_and_change_nothing(user: Client, typed: s
     assert await user.see(typed, made["_id"]) == made
 
 
-@pytest.mark.gate("sqlite")
 async def test_other_bodies_take_no_operators(user: Client, store: str) -> None:
     made = await user.make(store, n=1)
     refused(await user.post(f"/{store}", {"$inc": {"n": 1}}), 400, "$inc")
@@ -163,7 +161,6 @@ async def test_a_hidden_field_is_set_and_unset_without_a_trace(user: Client, typ
         refused(await user.patch(path, {operator: {"secret": "4711"}}), 400, "secret")
 
 
-@pytest.mark.gate("sqlite")
 async def test_scopes_come_before_bodies(hub: Hub, user: Client, typed: str) -> None:
     """Nothing of a body is judged for a caller who may not change the store."""
     made = await user.make(typed, name="a", code="c")
@@ -222,7 +219,6 @@ async def test_lists_grow_up_to_the_bounds_of_an_entity(user: Client, store: str
     assert len(good(answer)["l"]) == 90_000
 
 
-@pytest.mark.gate("sqlite")
 async def test_the_document_describes_operators(admin: Client, hub: Hub) -> None:
     name = unique("described")
     good(await admin.post("/stores", {"name": name, "fields": [{"id": "stock", "type": "Number"}]}))

@@ -12,8 +12,6 @@ from tests.support.engines import Database
 from tests.support.hub import API, Client, Hub, StartHub, fetch, launch, running_hub
 from tests.support.live import Refused, live
 
-pytestmark = pytest.mark.gate("sqlite")  # origins are judged above the engines
-
 TRUSTED = "https://portal.example.com"
 APP = "capacitor://localhost"
 PASSWORD = "one two three four"

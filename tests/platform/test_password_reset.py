@@ -33,8 +33,6 @@ from tests.support.hub import (
     unique,
 )
 
-pytestmark = pytest.mark.gate("sqlite")  # an engine is asked only for the user
-
 LINK = "https://hub.example.com/api/v1/auth/reset/confirm#token="
 
 

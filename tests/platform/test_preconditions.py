@@ -99,7 +99,6 @@ CALLS: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
 @pytest.mark.parametrize(
     ("header", "value"),

@@ -12,8 +12,6 @@ from tests.support.engines import Database
 from tests.support.hub import API, Client, Hub, StartHub, running_hub
 from tests.support.live import live
 
-pytestmark = pytest.mark.gate("sqlite")  # prefixes are put in front above the engines
-
 PASSWORD = "one two three four"
 
 

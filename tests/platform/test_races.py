@@ -46,6 +46,7 @@ def away(by: Client, whom: Client, way: str) -> Awaitable[httpx.Response]:
     return by.patch(path, {"roles": []} if way == "roles" else {"disabled": True})
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.parametrize("ways", [("roles", "roles"), ("disabled", "deleted"), ("deleted", "roles")])
 async def test_the_last_two_administrators_cannot_remove_each_other(
     lone_hub: Hub, ways: tuple[str, str], races: int
@@ -107,6 +108,7 @@ async def test_groups_that_grow_at_once_keep_their_levels(hub: Hub, admin: Clien
             assert (await admin.patch(f"/groups/{top}", {"parent": None})).status_code == 200
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin: Client, races: int) -> None:
     """If a role or a group is deleted while a user gets it, one of the two requests is refused."""
     for number in range(races):
@@ -124,6 +126,7 @@ async def test_what_is_given_to_a_user_is_not_deleted_meanwhile(hub: Hub, admin:
         assert there is bool(holders)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, admin: Client, races: int) -> None:
     """The other group is created or moved there."""
     for number in range(races):
@@ -138,6 +141,7 @@ async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, adm
         assert ((await admin.get(f"/groups/{parent}")).status_code == 200) is bool(below)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int) -> None:
     """This includes tokens created at the same time."""
     for _ in range(races):
@@ -148,6 +152,7 @@ async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int)
         assert await admin.list("tokens", {"user": user["_id"]}) == []
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client, store: str, races: int) -> None:
     """If a user is deleted at the same time, either the list was set before the deletion, or it is refused. Only the
     list that was set can be sent back."""
@@ -164,6 +169,7 @@ async def test_nothing_is_shared_with_a_user_who_is_gone(hub: Hub, admin: Client
         assert (await admin.put(path, {"access": [new_id()]})).status_code == 400
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_deleted_user_does_not_come_back_to_a_list(hub: Hub, admin: Client, store: str, races: int) -> None:
     """A list that names a deleted user is sent back while another request removes that user from it."""
     other = (await admin.make("users", {"login": unique("user")}))["_id"]
@@ -200,6 +206,7 @@ async def delete_while_creating(hub: Hub, admin: Client, creator: Client) -> Non
         assert len(await admin.list(name)) == 1
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_store_is_not_deleted_under_what_is_created(
     hub: Hub, shared_database: Database, admin: Client, user: Client, tmp_path: Path, races: int
 ) -> None:

@@ -131,7 +131,6 @@ UNFIT: list[tuple[str, list[Entity], Entity]] = [
 """A field, the definition of its store, and more of that."""
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("by", "fields", "more"), UNFIT)
 async def test_a_key_is_a_unique_field_of_the_store_that_stays(
     hub: Hub, admin: Client, by: str, fields: list[Entity], more: Entity

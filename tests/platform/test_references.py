@@ -108,6 +108,7 @@ async def test_what_is_out_of_sight_does_not_exist(hub: Hub, user: Client, other
     refused(await blind.post(f"/{shop['orders']}", {"customer": mine["_id"]}), 400, "customer")
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_deletions_take_their_consequences(user: Client, shop: dict[str, str]) -> None:
     customer, seen = await user.make_all(shop["customers"], [{"name": "a"}, {"name": "b"}])
     order = await user.make(shop["orders"], customer=customer["_id"], seen_by=[seen["_id"], customer["_id"]])
@@ -221,6 +222,7 @@ async def test_a_bulk_deletion_leaves_what_its_consequences_clear(admin: Client,
     }
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_value_that_is_referred_to_stays(user: Client, shop: dict[str, str]) -> None:
     product = await user.make(shop["products"], sku="s7", stock=1)
     customer = await user.make(shop["customers"], name="a")
@@ -235,6 +237,7 @@ async def test_a_value_that_is_referred_to_stays(user: Client, shop: dict[str, s
     refused(await user.delete(path), 409, "_id")
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_upserts_check_references(user: Client, hub: Hub) -> None:
     targets = await hub.define(fields=[{"id": "name", "type": "Text"}])
     store = await hub.define(
@@ -274,7 +277,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize(("field", "place"), WRONG)
 async def test_wrong_definitions_are_refused(admin: Client, field: dict[str, Any], place: str) -> None:
     refused(await admin.post("/stores", {"name": "wrong", "fields": [{"id": "f", **field}]}), 400, place)

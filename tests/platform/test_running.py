@@ -39,8 +39,6 @@ from tests.support.hub import (
 )
 from tests.support.program import HUB, ROOT
 
-pytestmark = pytest.mark.gate("sqlite")  # what it logs, counts and refuses is the same above each engine
-
 PASSWORD = "open sesame 1"
 TRUSTED = "https://portal.example.com"
 

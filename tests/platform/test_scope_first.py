@@ -10,8 +10,6 @@ from stores.records import Entity, new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub
 
-pytestmark = pytest.mark.gate("sqlite")  # scopes are checked above the engines
-
 LEAKS: list[tuple[str, str, Any]] = [
     ("GET", "?wings=1", None),
     ("GET", "?floor=abc", None),

@@ -10,8 +10,6 @@ from stores.records import new_id
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
 
-pytestmark = pytest.mark.gate("sqlite")  # scopes are checked above the engines
-
 NEEDS = {
     **{call: {"GET"} for call in ("list", "get", "head", "history", "meta", "since")},
     "create": {"POST"},

@@ -20,8 +20,6 @@ from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, running_hub
 
-pytestmark = pytest.mark.gate("sqlite")  # codes are ordinary entities of the engines
-
 PASSWORD = "open sesame 1"
 
 

@@ -17,8 +17,6 @@ from tests.support.engines import Database, opened
 from tests.support.hub import HubProcess, environment, launch, running_hub
 from tests.support.program import HUB
 
-pytestmark = pytest.mark.gate("sqlite")  # the key is no matter of the engine
-
 KEY = SecretKey(bytes(range(32)))
 OTHER = SecretKey(bytes(32))
 
@@ -70,7 +68,6 @@ def test_a_cover_is_the_same_for_the_same_data() -> None:
             cover.unseal(text)
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_first_start_makes_the_key_for_its_owner_only(database: Database, tmp_path: Path) -> None:
     """The next start uses the same one."""
     for _ in range(2):
@@ -142,7 +139,6 @@ async def test_a_lost_key_can_be_replaced(database: Database, tmp_path: Path) ->
         pass
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_key_that_is_none_stops_the_start(database: Database, tmp_path: Path) -> None:
     """The message names its source and does not quote it."""
     code, log = await ended(database, tmp_path, secret_key="no-key-at-all")
@@ -162,7 +158,6 @@ async def ended(database: Database, folder: Path, **settings: object) -> tuple[i
     return process.returncode, (folder / "hub.log").read_text()
 
 
-@pytest.mark.gate("sqlite")
 async def test_no_digest_of_a_password_can_be_guessed_from(database: Database, tmp_path: Path) -> None:
     """The stored digest of a request with an `Idempotency-Key` is keyed with the secret key."""
     body = b'{"login":"ada","password":"correct horse battery 1"}'

@@ -20,8 +20,6 @@ from tests.support.cpu import counted_cpu
 from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Client, Hub, entity_of, eventually, unique
 from tests.support.racing import Racing
 
-pytestmark = pytest.mark.gate("sqlite")  # sessions and tokens are ordinary entities of the engines
-
 PASSWORD = "open sesame 1"
 DAY = 86_400_000
 

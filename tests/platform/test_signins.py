@@ -17,8 +17,6 @@ from tests.platform.answers import good, refused
 from tests.support.engines import Database, opened
 from tests.support.hub import Client, Hub, eventually, running_hub, unique
 
-pytestmark = pytest.mark.gate("sqlite")  # the records are ordinary entities of the engines
-
 PASSWORD = "open sesame 1"
 DAY = 86_400_000
 

@@ -126,7 +126,6 @@ async def test_every_definition_can_be_sent_back(admin: Client, orders: str) -> 
     assert kept == {name: v for name, v in definition.items() if name not in ("_rev", "_at") and v is not None}
 
 
-@pytest.mark.gate("sqlite")
 def test_invalid_fields_that_are_sent_back_keep_their_order() -> None:
     """The order does not depend on the hashes of the process, also when there are more violations than are known."""
     names = [f"field{n}" for n in range(20)]
@@ -179,7 +178,6 @@ async def test_a_name_longer_than_the_limit_can_be_sent_back(database: Database,
             shown = again
 
 
-@pytest.mark.gate("sqlite")
 async def test_with_more_violations_than_are_listed_every_other_one_is_found(database: Database, tmp_path: Any) -> None:
     """An entity of another program has more of them than an answer lists. It can be sent back as it is, and not with an
     invalid value behind them."""

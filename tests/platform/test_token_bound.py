@@ -14,8 +14,6 @@ from tests.support.engines import Database
 from tests.support.hub import Hub, running_hub
 from tests.support.standstill import no_standstill, read_metrics
 
-pytestmark = pytest.mark.gate("sqlite")  # counted above the engines
-
 MOST = 5
 PASSWORD = "open sesame 1"
 
@@ -59,7 +57,6 @@ async def test_many_at_once_are_no_more_than_one_after_another(narrow: Hub) -> N
     assert len(await user.list("tokens")) == MOST
 
 
-@pytest.mark.gate("sqlite")
 async def test_too_many_tokens_in_one_array_are_refused_before_they_are_prepared(narrow: Hub) -> None:
     """The limit is tested before other rules. An administrator's array may be as long for many users."""
     user, other = await narrow.as_user(), await narrow.as_user()
@@ -105,7 +102,6 @@ async def test_sessions_beyond_a_lower_limit_end_with_the_next_sign_in(database:
         assert len(await last.list("sessions")) == 1
 
 
-@pytest.mark.gate("sqlite")
 async def test_an_array_of_a_system_store_does_not_block_the_loop(hub: Hub) -> None:
     user = await hub.as_user()
     async with no_standstill(hub.url):

@@ -91,7 +91,6 @@ async def test_a_good_value_is_kept(user: Client, every_type: str, type: str) ->
     assert (await user.make(every_type, {type: None}))[type] is None
 
 
-@pytest.mark.gate("sqlite")
 @pytest.mark.parametrize("type", list(BAD))
 async def test_a_bad_value_is_refused_by_name(user: Client, every_type: str, type: str) -> None:
     """Creation, change, replacement, upsert and bulk change are answered 400 with the field, and nothing is written."""
@@ -119,7 +118,6 @@ async def test_decimals_are_exact(user: Client, every_type: str) -> None:
     assert found["Numeric"] == 123456789012.345
 
 
-@pytest.mark.gate("sqlite")
 async def test_every_mistake_is_named_at_once(user: Client, typed: str) -> None:
     """One answer names all errors."""
     body = {"price": "x", "floor": "y", "sold": "z", "colour": "w"}
@@ -202,7 +200,6 @@ async def test_a_unique_path_of_a_schemaless_store(user: Client, hub: Hub) -> No
         assert errors["ref.no"] == ["A unique field takes a string, a number or null."]
 
 
-@pytest.mark.gate("sqlite")
 async def test_a_large_whole_number_has_no_point_or_exponent(user: Client, typed: str) -> None:
     """Beyond 2^53 a double may be another number than the one that was written: the error says so."""
     for value, text in ((1e18, ", written without point and exponent"), (1.5, ", written"), ("1", "."), (True, ".")):

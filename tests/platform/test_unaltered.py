@@ -53,6 +53,7 @@ async def test_a_stale_condition_counts_all_the_same(user: Client, store: str) -
     refused(await user.put(f"/{store}/{made['_id']}", {"n": 1}, if_match='"7"'), 412)
 
 
+@pytest.mark.gate("sqlite", "mongodb")
 async def test_a_bulk_change_counts_what_it_altered(user: Client, store: str) -> None:
     """The count is the number of altered entities, not of matches."""
     await user.make_all(store, [{"n": n, "kind": "x"} for n in range(5)])

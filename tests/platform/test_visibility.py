@@ -14,6 +14,8 @@ from tests.platform.answers import good, refused
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub, entity_of
 
+pytestmark = pytest.mark.gate("sqlite", "mongodb")  # each engine decides by indexes of its own
+
 
 @dataclass(frozen=True)
 class World:

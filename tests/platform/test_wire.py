@@ -19,8 +19,6 @@ from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
 from tests.support.tasks import reported_failures
 
-pytestmark = pytest.mark.gate("sqlite")  # the protocol is the same above each engine
-
 
 @pytest.fixture
 def token(user: Client) -> str:
