@@ -220,8 +220,9 @@ class MongoFeed:
         if store not in stores.names:
             return None
         op = OPERATIONS[kind]
-        before = event.get("fullDocumentBeforeChange")
-        after = event.get("fullDocument")
+        # Taken out, so that large images are freed event by event and not all at the end of a reply.
+        before = event.pop("fullDocumentBeforeChange", None)
+        after = event.pop("fullDocument", None)
         if (before is None and op != "insert") or (after is None and op != "delete"):
             return self._broken(event, {store})
         if op == "update" and _is_deletion_mark(after):

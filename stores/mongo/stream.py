@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time as clock
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pymongo
 from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
@@ -16,8 +17,10 @@ from stores.mongo.codec import Document
 from stores.mongo.connection import Connection, check_cancelled
 from stores.mongo.errors import is_passing
 from stores.mongo.position import Resume, Token
+from stores.mongo.sizes import LARGE, decoded, raw_bytes
 from stores.mongo.structure import DROPPED, STORES
 from stores.records import Operation
+from stores.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +106,20 @@ class ChangeStream:
         whole: Document = {}
         while True:
             fragments, token = await self._exchange(wait_ms)
+            turn = Turn()
             for fragment in fragments:
-                whole.update(fragment)
+                whole.update(decoded(fragment))
                 part = whole.pop("splitEvent", None)
                 if part is None or part["fragment"] == part["of"]:
                     events.append(whole)
                     whole = {}
+                if turn.is_over:
+                    await turn.pass_on()
             if not whole:
                 return events, token
 
-    async def _exchange(self, wait_ms: int) -> tuple[list[Document], Token]:
+    async def _exchange(self, wait_ms: int) -> tuple[list[Mapping[str, Any]], Token]:
+        """Return the documents of the server's next reply, decoded or raw, and its token."""
         if self._cursor is None:
             with pymongo.timeout(self._patience):
                 cursor = await self._run(self._opening())
@@ -122,11 +129,11 @@ class ChangeStream:
             more = {"getMore": self._cursor, "collection": _NAMESPACE, "batchSize": self.batch, "maxTimeMS": wait_ms}
             cursor = await self._run(more)
         self._cursor = cursor["id"]
-        events: list[Document] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
+        events: list[Mapping[str, Any]] = cursor.get("nextBatch") or cursor.get("firstBatch") or []
         if not self._cursor and not events:
             raise HistoryGone("the database has been dropped")
         self.is_full = len(events) >= self.batch
-        return events, cursor["postBatchResumeToken"]
+        return events, decoded(cursor["postBatchResumeToken"])
 
     def _opening(self) -> Document:
         images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
@@ -144,14 +151,16 @@ class ChangeStream:
             **({"maxTimeMS": max(1, round(1_000 * (self._give_up - clock.monotonic())))} if self._give_up else {}),
         }
 
-    async def _run(self, command: Document) -> Document:
+    async def _run(self, command: Document) -> Mapping[str, Any]:
+        """Return the cursor in the reply. Its events are raw if decoding them in one call would hold the loop."""
         try:
-            cursor: Document = (await self._connection.command(command, self._session))["cursor"]
+            reply = await self._connection.command(command, self._session, raw=True)
         except OperationFailure as error:
             if is_passing(error):
                 raise
             raise HistoryGone("the change stream cannot be resumed from this position") from error
         check_cancelled()
+        cursor: Mapping[str, Any] = (reply if raw_bytes([reply]) > LARGE else decoded(reply))["cursor"]
         return cursor
 
 
