@@ -15,24 +15,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.attempts import CHECKS_OF_ACCOUNT, LoginAttempts, LoginQueue
 from auth.resolver import Resolver
 from auth.secrets import Passwords
-from hub.bodies import BodyBounds
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import PrefixDispatch, endpoints_of
-from hub.dialects.live import PATH as LIVE_PATH
-from hub.dialects.live import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
-from hub.errors import NoSuchPath, NothingAtRoot
-from hub.http import Answer
+from hub.http.answer import Answer
+from hub.http.bounded_json import BodyBounds
+from hub.http.errors import NoSuchPath, NothingAtRoot
+from hub.http.middleware import RequestMiddleware
+from hub.http.origins import Origins
+from hub.http.proxies import RootPath, public_path, set_prefix
 from hub.key_file import load_key
+from hub.live.gateway import PATH as LIVE_PATH
+from hub.live.gateway import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.mail import Mailer, SmtpServer
 from hub.metrics import Metrics
-from hub.middleware import RequestMiddleware
 from hub.operational import health_routes, metrics_route
-from hub.origins import Origins
-from hub.proxies import RootPath, public_path, set_prefix
 from hub.running import Hub
 from hub.services.accounts import Accounts
 from hub.services.batch import BatchService

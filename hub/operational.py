@@ -10,10 +10,11 @@ from starlette.types import Receive, Scope, Send
 from auth.errors import Forbidden
 from auth.principal import Principal
 from hub.dialects.base import ErrorAnswer
-from hub.errors import WrongMethod
-from hub.http import Answer, Call, json_answer
+from hub.http.answer import Answer, json_answer
+from hub.http.call import Call
+from hub.http.errors import WrongMethod
+from hub.http.origins import is_local
 from hub.metrics import CONTENT_TYPE, Metrics
-from hub.origins import is_local
 from stores.errors import StoreError
 
 Read = Callable[[Call], Awaitable[Answer]]

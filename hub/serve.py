@@ -20,17 +20,17 @@ import uvicorn
 from starlette.applications import Starlette
 
 from hub.app import MakeDialect, create_app
-from hub.connections import ConnectionLimits, Connections
 from hub.control import Control, register, remove_control, unregister, write_control
-from hub.dialects.live import PATH as LIVE_PATH
-from hub.dialects.live import LiveGateway
-from hub.heads import HeadBounds
+from hub.http.connections import ConnectionLimits, Connections
+from hub.http.proxies import ForwardedHeaders, TrustedProxies
 from hub.key_file import KeyAppeared
+from hub.live.gateway import PATH as LIVE_PATH
+from hub.live.gateway import LiveGateway
 from hub.logs import configure_logging
 from hub.metrics import Metrics
-from hub.protocol import HubHttpProtocol
-from hub.proxies import ForwardedHeaders, TrustedProxies
 from hub.running import Hub
+from hub.server.heads import HeadBounds
+from hub.server.protocol import HubHttpProtocol
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
 from stores.errors import CannotOpen

@@ -45,7 +45,7 @@ RENAMED = (
     # Output and input buffers.
     Renamed("together", "cork, commit, run_all"),
     Renamed("_hold", "_cork, _buffer, _keep_unparsed"),
-    Renamed("_held", "_corked, _buffered", ("realtime", "hub/connection.py", "hub/protocol.py")),
+    Renamed("_held", "_corked, _buffered", ("realtime", "hub/server/connection.py", "hub/server/protocol.py")),
     Renamed("_held_bytes", "_corked_bytes"),
     Renamed("release", "uncork", ("realtime/engineio",)),
     Renamed("_release", "_take_buffered"),

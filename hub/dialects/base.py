@@ -10,9 +10,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from starlette.types import Scope
 
 from auth.principal import Principal
-from hub.errors import Failure, NoSuchPath, NotModified, WrongMethod, describe
-from hub.http import BODY, Answer, BodyLimit, Call
-from hub.origins import preflight
+from hub.http.answer import Answer
+from hub.http.body import BodyLimit
+from hub.http.call import Call
+from hub.http.errors import Failure, NoSuchPath, NotModified, WrongMethod, describe
+from hub.http.origins import preflight
+from hub.http.scope import BODY
 
 C = TypeVar("C")
 

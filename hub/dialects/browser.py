@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from auth.csrf import check_same_site, read_origin
-from hub.http import Call
-from hub.origins import Origins
+from hub.http.call import Call
+from hub.http.origins import Origins
 
 
 def check_browser(call: Call, origins: Origins) -> None:

@@ -7,12 +7,14 @@ from typing import Any, Generic, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.active import ACTIVE, ActiveRequest
 from hub.dialects.base import C, CallerChanged, Dialect, Dialects, Handler, OpenHandler, Operation
 from hub.dialects.path_tree import PathNode
-from hub.errors import ClientGone, NotModified
-from hub.failures import FailureLog
-from hub.http import LIMIT_REACHED, Answer, Call
+from hub.http.active import ACTIVE, ActiveRequest
+from hub.http.answer import Answer
+from hub.http.call import Call
+from hub.http.errors import ClientGone, NotModified
+from hub.http.failures import FailureLog
+from hub.http.scope import LIMIT_REACHED
 from stores.bounds import Limited
 from stores.read_turns import READER
 

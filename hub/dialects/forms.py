@@ -13,8 +13,9 @@ from starlette.datastructures import FormData, Headers
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from hub.dialects.base import CallerChanged, Resolve, has_changed
-from hub.errors import BadRequest, BodyTooLarge, TooSlow
-from hub.http import BodyLimit, Call
+from hub.http.body import BodyLimit
+from hub.http.call import Call
+from hub.http.errors import BadRequest, BodyTooLarge, TooSlow
 
 MULTIPART: Final = "multipart/form-data"
 URLENCODED: Final = "application/x-www-form-urlencoded"

@@ -17,7 +17,7 @@ from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.system_stores import SYSTEM_STORES
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from hub.services import expectations as expect
 from hub.services.credentials import ended_credentials
 from hub.services.logins import find_user, spellings

@@ -16,7 +16,7 @@ from auth.errors import AuthError, Explained
 from auth.policy import authorize, reader_of
 from auth.principal import Principal
 from auth.view import View
-from hub.errors import HubError, RequestFailed
+from hub.http.errors import HubError, RequestFailed
 from hub.services.batch_answers import Answers, Resolver
 from hub.services.data_steps import check_writable
 from hub.services.entities import EntityService

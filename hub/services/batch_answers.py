@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from hub.services.preparing import LoopShare
 from stores.bounds import Limit
 from stores.records import Entity

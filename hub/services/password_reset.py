@@ -15,7 +15,7 @@ from auth.groups import find_one
 from auth.reset_tokens import MINUTES, check_claim, new_token, read_claim
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from hub.mail import Mailer
 from hub.services import expectations as expect
 from hub.services.accounts import Accounts

@@ -12,7 +12,7 @@ from auth.policy import authorize
 from auth.principal import Principal
 from auth.system_stores import DEFINITIONS, SYSTEM_STORES
 from auth.view import View
-from hub.errors import NoSuchStore
+from hub.http.errors import NoSuchStore
 from hub.services.key_fields import with_keys
 from stores.bounds import Limit
 from stores.definitions import parse_definition

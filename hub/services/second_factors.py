@@ -18,7 +18,7 @@ from auth.groups import find_one
 from auth.principal import Principal
 from auth.secret_key import BadSeal, SecretKey
 from auth.totp import matching_step, new_recovery_codes, new_secret, normal_code, provisioning_url
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from hub.services import expectations as expect
 from hub.services.credentials import Credentials
 from hub.services.retrying import retry_on_current, retry_unexpected

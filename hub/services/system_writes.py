@@ -12,7 +12,7 @@ from auth.policy import reader_of
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.view import View
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.move_notes import note_of
 from hub.services.operators import as_fields

@@ -14,11 +14,13 @@ from auth.errors import Unauthenticated
 from auth.principal import Principal
 from hub.dialects.base import Dialect, Operation
 from hub.dialects.forms import MULTIPART, FormBounds, read_form
-from hub.errors import BadRequest, Failure, status_text
-from hub.http import Answer, BodyLimit, Call, json_answer
+from hub.http.answer import Answer, json_answer
+from hub.http.body import BodyLimit
+from hub.http.call import Call
+from hub.http.errors import BadRequest, Failure, status_text
+from hub.http.origins import Origins
 from hub.openapi.document import DocumentPart, document_of
 from hub.openapi.schemas import content, object_of, query, ref
-from hub.origins import Origins
 from hub.running import Hub
 from stores.query import Query
 

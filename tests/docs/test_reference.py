@@ -10,7 +10,7 @@ import pytest
 from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameters import OPERATORS, RESERVED
-from hub.errors import STATUS, status_text, tags_of
+from hub.http.errors import STATUS, status_text, tags_of
 from hub.metrics import Metrics
 from hub.settings import Settings
 from stores.definitions import SETTINGS

@@ -14,7 +14,7 @@ from auth.policy import authorize, rights_digest
 from auth.positions import unbind
 from auth.principal import Principal
 from hub.dialects.platform.parameters import ListParameters
-from hub.errors import BadRequest
+from hub.http.errors import BadRequest
 from stores.cursor import decode_cursor
 from stores.definitions import parse_definition
 from stores.errors import HistoryGone, InvalidEntity, InvalidQuery

@@ -9,8 +9,8 @@ import httpx
 import orjson
 import pytest
 
+from hub.http.unread import MOST_UNREAD_ANSWER_BYTES_EACH
 from hub.services.expansion import MOST_EXPANDED_BYTES
-from hub.unread import MOST_UNREAD_ANSWER_BYTES_EACH
 from tests.hostile.harness import resident
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub

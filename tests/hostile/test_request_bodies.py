@@ -13,8 +13,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from hub import zstd
-from hub.inflate import MAX_ZSTD_FRAMES
+from hub.http import zstd
+from hub.http.inflate import MAX_ZSTD_FRAMES
 from tests.hostile.harness import resident
 from tests.hostile.many_connections import sockets, wire_from
 from tests.platform.raw import Wire, request, token_of, wire

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub.errors import describe
+from hub.http.errors import describe
 from realtime.unread import UnreadLists
 from stores.errors import TooManyLists, Unavailable
 from stores.long_lists import LongLists, Place

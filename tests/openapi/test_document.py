@@ -17,7 +17,7 @@ from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameter_components import store_parameters
 from hub.dialects.platform.schemas import conditions_schema, sent_field, shared_schemas, shown_field, store_schemas
 from hub.dialects.platform.system_schemas import refined
-from hub.errors import STATUS, tags_of
+from hub.http.errors import STATUS, tags_of
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity, InvalidQuery
 from stores.field_definitions import FIELD_SETTINGS

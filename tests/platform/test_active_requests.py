@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from hub.active import ActiveRequest, ActiveRequests
-from hub.connections import ConnectionLimits, Connections
-from hub.errors import Overloaded
-from hub.http import PEER, Answer, Call
+from hub.http.active import ActiveRequest, ActiveRequests
+from hub.http.answer import Answer
+from hub.http.call import Call
+from hub.http.connections import ConnectionLimits, Connections
+from hub.http.errors import Overloaded
+from hub.http.middleware import RequestMiddleware
+from hub.http.origins import Origins
+from hub.http.scope import PEER
 from hub.metrics import Metrics
-from hub.middleware import RequestMiddleware
-from hub.origins import Origins
 from tests.platform.raw import request, token_of, wire
 from tests.support.engines import Database
 from tests.support.hub import running_hub

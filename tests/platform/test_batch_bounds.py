@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from hub.dialects.platform.batch import _requests
-from hub.errors import BadRequest, RequestFailed, describe
+from hub.http.errors import BadRequest, RequestFailed, describe
 from hub.services import batch, batch_answers, operators
 from hub.services.batch_answers import Answers, Reference
 from hub.services.preparing import LoopShare

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import bodies
-from hub.bodies import BodyBounds, parse_bounded
+from hub.http import bounded_json as bodies
+from hub.http.bounded_json import BodyBounds, parse_bounded
 from stores.errors import InvalidEntity
 from stores.limits import nodes_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub import zstd
+from hub.http import zstd
 from tests.platform.raw import RawAnswer, wire
 from tests.support.engines import Database
 from tests.support.hub import API, Hub, StartHub, running_hub

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from hub.connections import TURNS, ConnectionLimits, Connections
-from hub.heads import HeadBounds
-from hub.http import WHOLE_ANSWER, Answer
-from hub.protocol import AT_ONCE, HubHttpProtocol
+from hub.http.answer import Answer
+from hub.http.connections import TURNS, ConnectionLimits, Connections
+from hub.http.scope import WHOLE_ANSWER
+from hub.server.heads import HeadBounds
+from hub.server.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
 from tests.support.tasks import each_turn, reported_failures
 from tests.wire.serving import PATIENCE, eventually, serving

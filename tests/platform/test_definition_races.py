@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import RequestFailed
+from hub.http.errors import RequestFailed
 from hub.services import standing_references
 from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.failures import FailureLog
+from hub.http.failures import FailureLog
 from tests.platform.answers import good, refused
 from tests.support import mongod
 from tests.support.engines import mongo_database, sqlite_database

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hub import inflate, zstd
-from hub.http import beginning
+from hub.http import inflate, zstd
+from hub.http.body import beginning
 
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x00\x00\x00\x00"
 

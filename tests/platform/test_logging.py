@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from hub.http.middleware import access_record
 from hub.logs import BATCH_LINES, BATCH_SECONDS, BatchingHandler, TextFormatter
-from hub.middleware import access_record
 
 FIELDS = {"method": "GET", "path": "/x", "status": 200, "ms": 1.5, "request_id": "abc"}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.errors import Overloaded
-from hub.unread import MOST_UNREAD_ANSWER_BYTES, MOST_UNREAD_ANSWER_BYTES_EACH, UnreadAnswers
+from hub.http.errors import Overloaded
+from hub.http.unread import MOST_UNREAD_ANSWER_BYTES, MOST_UNREAD_ANSWER_BYTES_EACH, UnreadAnswers
 
 EACH = MOST_UNREAD_ANSWER_BYTES_EACH
 

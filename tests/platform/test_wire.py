@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from hub.cycle import HubCycle
-from hub.errors import ClientGone
-from hub.http import WHOLE_ANSWER, Call
+from hub.http.call import Call
+from hub.http.errors import ClientGone
+from hub.http.scope import WHOLE_ANSWER
+from hub.server.cycle import HubCycle
 from tests.platform.raw import request, token_of, wire
 from tests.support.hub import Client, Hub
 from tests.support.tasks import reported_failures

@@ -12,8 +12,9 @@ from hub.dialects.platform.bodies import entity_body, parse_json
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.reset_page import PAGE, POLICY
-from hub.errors import BadRequest
-from hub.http import Answer, Call, json_answer
+from hub.http.answer import Answer, json_answer
+from hub.http.call import Call
+from hub.http.errors import BadRequest
 from hub.services.credentials import PROOF
 
 LONGEST: Final = 1_000

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from hub.dialects.platform.schemas import ID, VALUE, read_schema
-from hub.errors import status_text, tags_of
+from hub.http.errors import status_text, tags_of
 from hub.openapi.schemas import INT64, JSON, MOMENT, NULL, TEXTS, Schema, object_of, ref
 from hub.services.batch import END_OF_REVISIONS, MOST_REQUESTS
 from stores.aggregation import FUNCTIONS

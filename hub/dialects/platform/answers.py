@@ -10,12 +10,13 @@ from typing import Any, Final
 import orjson
 
 from auth.positions import bind
-from hub.errors import Failure, status_text
-from hub.held_answer import HeldAnswer
-from hub.http import HOST_COOKIE, SESSION_COOKIE, Answer, Call, json_answer
-from hub.proxies import PREFIX
+from hub.http.answer import Answer, json_answer
+from hub.http.call import HOST_COOKIE, SESSION_COOKIE, Call
+from hub.http.errors import Failure, status_text
+from hub.http.held_answer import HeldAnswer
+from hub.http.proxies import PREFIX
+from hub.http.write_answer import WriteAnswer
 from hub.services.delta import Delta
-from hub.write_answer import WriteAnswer
 from realtime.events import commit_members
 from realtime.view import ViewChange
 from stores.aggregation import Aggregated, Aggregation, Group, Value

@@ -15,8 +15,10 @@ from hub.dialects.platform.bodies import parse_json
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.entities import idempotency_key
 from hub.dialects.platform.parameters import known_parameters
-from hub.errors import BadRequest
-from hub.http import SMALL_BODY, Answer, Call, parse_body
+from hub.http.answer import Answer
+from hub.http.body import SMALL_BODY, parse_body
+from hub.http.call import Call
+from hub.http.errors import BadRequest
 from hub.services.batch import END_OF_REVISIONS, METHODS, MOST_REQUESTS, BatchRequest, Method
 from hub.services.batch_answers import MOST_REFERENCES, references_in, references_in_text
 from stores.errors import InvalidEntity
@@ -47,7 +49,7 @@ async def _items(context: PlatformContext, call: Call, raw: bytes) -> list[Any]:
         bounds = replace(context.body_bounds, items=MOST_REQUESTS)
         try:
             with _placed():
-                return _checked(await parse_body(raw[begins.end() : ends.start() + 1], bounds, call))
+                return _checked(await parse_body(raw[begins.end() : ends.start() + 1], bounds, call.block))
         except BadRequest:
             # Perhaps the array ends earlier: the whole body, which is no longer than an item may be, tells.
             if len(raw) > context.body_bounds.item_bytes:

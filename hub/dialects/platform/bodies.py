@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hub.dialects.platform.context import PlatformContext
-from hub.errors import BadRequest
-from hub.http import Call, parse_body
+from hub.http.body import parse_body
+from hub.http.call import Call
+from hub.http.errors import BadRequest
 from stores.records import Entity
 
 
@@ -18,7 +19,7 @@ async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
     """Return the JSON value of a body. Its Content-Type is ignored, since curl declares everything a form; only the
     error text for a body of another kind mentions it."""
     try:
-        return await parse_body(raw, context.body_bounds, call)
+        return await parse_body(raw, context.body_bounds, call.block)
     except BadRequest:
         kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
         if not raw or kind == "application/json" or kind.endswith("+json") or _resembles_json(raw):

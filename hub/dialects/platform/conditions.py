@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from hub.errors import BadRequest, NotModified
-from hub.http import Call
+from hub.http.call import Call
+from hub.http.errors import BadRequest, NotModified
 from stores.errors import StaleRevision
 from stores.protocol import AllBut, Revisions
 

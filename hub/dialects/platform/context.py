@@ -8,13 +8,14 @@ from auth.errors import MissingScheme, Unauthenticated
 from auth.principal import Principal
 from auth.resolver import Resolver
 from auth.secret_key import SecretKey
-from hub.bodies import BodyBounds
 from hub.dialects.base import read_body
 from hub.dialects.browser import check_browser
 from hub.dialects.platform.known_requests import KnownRequests
-from hub.http import BodyLimit, Call
+from hub.http.body import BodyLimit
+from hub.http.bounded_json import BodyBounds
+from hub.http.call import Call
+from hub.http.origins import Origins
 from hub.openapi.kept import KeptDocuments
-from hub.origins import Origins
 from hub.services.accounts import Accounts
 from hub.services.batch import BatchService
 from hub.services.delta import DeltaService

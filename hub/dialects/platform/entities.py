@@ -23,9 +23,11 @@ from hub.dialects.platform.parameters import (
     refuse_beside_expand,
     refuse_given,
 )
-from hub.errors import BadRequest
-from hub.http import SMALL_BODY, Answer, Call
-from hub.proxies import public_path
+from hub.http.answer import Answer
+from hub.http.body import SMALL_BODY
+from hub.http.call import Call
+from hub.http.errors import BadRequest
+from hub.http.proxies import public_path
 from hub.services.expansion_plan import Expand
 from stores.aggregation import Aggregation
 from stores.cursor import encode_cursor

@@ -20,10 +20,11 @@ from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIO
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.schemas import ANY_STORE, read_schema, shared_schemas, store_schemas
 from hub.dialects.platform.system_schemas import NO_DELETES, NO_WRITES
-from hub.http import Answer, Call
+from hub.http.answer import Answer
+from hub.http.call import Call
+from hub.http.proxies import PREFIX
 from hub.openapi.document import DocumentPart, document_of
 from hub.openapi.schemas import JSON, Schema, ref
-from hub.proxies import PREFIX
 from stores.schema import StoreDefinition
 from stores.turns import Turn
 

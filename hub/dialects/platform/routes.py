@@ -12,8 +12,9 @@ from hub.dialects.platform.answers import failure_answer
 from hub.dialects.platform.conditions import refuse_preconditions
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.openapi import OPERATIONS
-from hub.errors import Failure
-from hub.http import Answer, Call
+from hub.http.answer import Answer
+from hub.http.call import Call
+from hub.http.errors import Failure
 
 
 class PlatformDialect(Dialect[PlatformContext]):

@@ -1,55 +1,27 @@
-"""The HTTP layer between ASGI and the dialects: an incoming call, an outgoing answer."""
+"""An incoming call: what a dialect reads of a request."""
 
 from __future__ import annotations
 
 import asyncio
-from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
-import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from auth.addresses import address_block
 from auth.principal import Principal
-from hub.active import ACTIVE, ActiveRequest
-from hub.bodies import BodyBounds, parse_bounded
-from hub.compression import SMALLEST, negotiate, variation
-from hub.cookies import cookie_value
-from hub.errors import BadRequest, BodyTooLarge, ClientGone, ClientTooSlow, TooSlow, UnsupportedCoding
-from hub.inflate import find_coding, inflate, joined
+from hub.http.active import ACTIVE, ActiveRequest
+from hub.http.body import BodyLimit, beginning
+from hub.http.cookies import cookie_value
+from hub.http.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow, UnsupportedCoding
+from hub.http.inflate import find_coding, inflate, joined
+from hub.http.scope import BODY, CHARGE
 from stores.bounds import Limit
-from stores.limits import parse_json
-from stores.threads import in_thread
 
 T = TypeVar("T")
-
-JSON_TYPE = b"application/json"
-SMALL_BODY = 131_072
-"""Bytes. A larger body is parsed in a thread."""
-
-WHOLE_ANSWER = "hub.response"
-"""ASGI extension of the hub's own server: head and body in one message with `status`, `headers` and `body`."""
-
-BODY = "hub.body"
-"""Scope key for a body that the hub's own server has received completely before it calls the application. Reading it
-needs no timeout (measured: a timeout that never fires costs 10 µs)."""
-
-CHARGE = "hub.charge"
-"""Scope key of the function that counts bytes held for a request. It raises Overloaded beyond the limit."""
-
-PEER = "hub.peer"
-"""Scope key of the `hub.connections.Peer` that the hub's own server counts the connection for."""
-
-LIMIT_REACHED = "hub.limit"
-"""Scope key for the name of the limit that a request has reached."""
-
-MADE = "hub.made"
-"""Scope key of a write that has been made, so that its answer must not be refused."""
 
 SESSION_COOKIE = b"sid"
 HOST_COOKIE = b"__Host-sid"
@@ -59,89 +31,6 @@ LINGER_BYTES = 2_097_152
 LINGER_SECONDS = 1.0
 
 MOST_PARAMETERS: Annotated[int, Limit("request", "parameters", "400")] = 1_000
-
-
-@dataclass(slots=True)
-class Answer:
-    """A response. `body` is bytes, or an iterator that is streamed within `timeout` seconds.
-
-    A stream that takes longer is cut off with ClientTooSlow, since a client that does not read would keep the
-    iterator's resources occupied.
-    """
-
-    body: bytes | AsyncIterator[bytes] = b""
-    status: int = 200
-    headers: Sequence[tuple[bytes, bytes]] = ()
-    content_type: bytes = JSON_TYPE
-    timeout: float | None = None
-
-    async def send(self, scope: Scope, send: Send) -> None:
-        head = scope["method"] == "HEAD"
-        headers = [(b"content-type", self.content_type), *self.headers]
-        if isinstance(self.body, bytes):
-            body = self.body
-            is_large = len(body) >= SMALLEST
-            has_length = self.status != HTTPStatus.NOT_MODIFIED  # there, it would be the length of the client's copy
-            if not has_length:
-                headers += variation(scope)
-            elif is_large:
-                coding, about = negotiate(scope)
-                headers += about[:1] if head else about
-                if head:
-                    has_length = coding is None  # RFC 9110, 8.6: the length of the answer to GET, or none
-                elif coding is not None:
-                    body = await coding.pack(body)
-            if has_length:
-                headers.append((b"content-length", b"%d" % len(body)))
-            start = {"type": "http.response.start", "status": self.status, "headers": headers}
-            if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
-                await send({**start, "type": WHOLE_ANSWER, "body": body})
-                return
-            await send(start)
-            await send({"type": "http.response.body", "body": b"" if head else body})
-            return
-        packed, about = (None, variation(scope, streamed=True)) if head else negotiate(scope, streamed=True)
-        headers += about
-        try:
-            async with asyncio.timeout(self.timeout) as deadline, aclosing(self.body) as pieces:  # type: ignore[type-var]
-                await send({"type": "http.response.start", "status": self.status, "headers": headers})
-                if not head:
-                    async for piece in pieces if packed is None else packed.pack_pieces(pieces):
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise ClientTooSlow("the answer was not taken in time").at("stream_timeout") from None
-
-
-def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(orjson.dumps(value), status, headers)
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """Size limits of a body: `plain` bytes, or `array` bytes for a JSON array. `name` is the setting of `plain`."""
-
-    plain: int
-    array: int = 0
-    name: str = "max_body_bytes"
-
-    @property
-    def largest(self) -> int:
-        return max(self.plain, self.array)
-
-    def check(self, beginning: bytes, size: int) -> None:
-        """Raise BodyTooLarge if a body of `size` bytes with this `beginning` exceeds the limit."""
-        if size > self.plain:
-            as_array = self.array > self.plain and beginning[:1] == b"["
-            if not as_array or size > self.array:
-                raise self.refusal(as_array=as_array)
-
-    def refusal(self, *, as_array: bool) -> BodyTooLarge:
-        most = self.array if as_array else self.plain
-        error = BodyTooLarge("body", f"The body must not exceed {most} bytes.")
-        return error.at("max_bulk_body_bytes" if as_array else self.name)
 
 
 @dataclass(slots=True)
@@ -331,21 +220,3 @@ class Call:
             self.ended = not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
-
-
-def beginning(begun: bytes, piece: bytes) -> bytes:
-    """Return the first bytes of a body without the blanks and the byte order mark before them, from those before
-    `piece`. Once there are as many as such a mark may have, no further piece is looked at."""
-    return begun if len(begun) > len(BOM_UTF8) else (begun + piece).lstrip().removeprefix(BOM_UTF8).lstrip()[:4]
-
-
-async def parse_body(body: bytes, bounds: BodyBounds, call: Call) -> Any:
-    """Return the JSON value of a call's body. Raises BadRequest that gives the reason, and InvalidEntity."""
-    body = body.removeprefix(BOM_UTF8)  # RFC 8259, 8.1: a parser may ignore it
-    try:
-        # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
-        if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
-            return parse_json(body)
-        return await in_thread(parse_bounded, body, bounds, address=call.block)
-    except ValueError as error:
-        raise BadRequest("body", f"The body is not JSON: {error}.") from None

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
 
-from hub.connections import Peer
-from hub.errors import Overloaded
+from hub.http.connections import Peer
+from hub.http.errors import Overloaded
 from stores.bounds import Limit
 
 ACTIVE: Final = "hub.active"

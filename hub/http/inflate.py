@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Protocol
 
-from hub import zstd
-from hub.errors import BadRequest, UnsupportedCoding
+from hub.http import zstd
+from hub.http.errors import BadRequest, UnsupportedCoding
 from stores.bounds import Limit
 from stores.threads import in_thread
 

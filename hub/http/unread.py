@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Final
 
-from hub.errors import Overloaded
+from hub.http.errors import Overloaded
 from stores.bounds import Limit
 
 MOST_UNREAD_ANSWER_BYTES: Annotated[int, Limit("process", "bytes of unread answers", "503")] = 268_435_456

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from starlette.types import Scope, Send
 
-from hub.active import ACTIVE, ActiveRequest
-from hub.errors import Overloaded
-from hub.http import LIMIT_REACHED, MADE, Answer
-from hub.unread import NOT_MUCH
+from hub.http.active import ACTIVE, ActiveRequest
+from hub.http.answer import Answer
+from hub.http.errors import Overloaded
+from hub.http.scope import LIMIT_REACHED, MADE
+from hub.http.unread import NOT_MUCH
 
 
 @dataclass(slots=True, kw_only=True)
 class WriteAnswer(Answer):
-    """The answer to a write. If the bytes that clients have not read leave no room for it (`hub.unread`), `brief` is
-    sent instead, with the header ``Preference-Applied: return=minimal`` (RFC 7240).
+    """The answer to a write. If the bytes that clients have not read leave no room for it (`hub.http.unread`), `brief`
+    is sent instead, with the header ``Preference-Applied: return=minimal`` (RFC 7240).
 
     `size`: bytes of the body. A streamed body counts as unread until it has been sent: it is all in memory."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from isal import isal_zlib
 from starlette.types import Scope
 
-from hub import zstd
+from hub.http import zstd
 from stores.threads import in_thread
 
 Policy = Literal["auto", "always", "off"]

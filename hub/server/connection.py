@@ -13,15 +13,16 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.active import ACTIVE, ActiveRequest
-from hub.connections import PIPELINED_SHARE, Connections, Peer
-from hub.cycle import HubCycle
 from hub.dialects.base import ErrorAnswer
-from hub.errors import HubError, Overloaded, TooSlow, describe, status_text
-from hub.heads import HeadBounds, path_of
-from hub.http import LINGER_SECONDS, Answer
-from hub.progress import Progress
-from hub.unread import NOT_MUCH
+from hub.http.active import ACTIVE, ActiveRequest
+from hub.http.answer import Answer
+from hub.http.call import LINGER_SECONDS
+from hub.http.connections import PIPELINED_SHARE, Connections, Peer
+from hub.http.errors import HubError, Overloaded, TooSlow, describe, status_text
+from hub.http.unread import NOT_MUCH
+from hub.server.cycle import HubCycle
+from hub.server.heads import HeadBounds, path_of
+from hub.server.progress import Progress
 from stores.bounds import Limit
 
 UNSENT_BYTES: Annotated[int, Limit("connection", "bytes", "waits")] = 131_072

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from hub.errors import BadRequest, ExpectationFailed, HubError
+from hub.http.errors import BadRequest, ExpectationFailed, HubError
 
 Headers = Sequence[tuple[bytes, bytes]]
 

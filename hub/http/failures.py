@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from hub.errors import describe
+from hub.http.errors import describe
 from stores.bounds import Limited
 from stores.log_rate import RateLimitedLog
 

@@ -1,4 +1,4 @@
-"""The live dialect: Socket.IO at `/socket.io/`, for clients of every version. It only transports: it passes requests to
+"""The live gateway: Socket.IO at `/socket.io/`, for clients of every version. It only transports: it passes requests to
 the client's live session, and sends the session's output."""
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from auth.origins import Origin
 from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.dialects.base import ErrorAnswer
-from hub.errors import HubError, describe, status_text
-from hub.http import Answer, Call
-from hub.origins import Origins
-from hub.proxies import TrustedProxies
+from hub.http.answer import Answer
+from hub.http.call import Call
+from hub.http.errors import HubError, describe, status_text
+from hub.http.origins import Origins
+from hub.http.proxies import TrustedProxies
 from hub.settings import Settings
 from realtime.client_sink import Ending
 from realtime.engineio import CloseReason, Connection

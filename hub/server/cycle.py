@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from hub.errors import AnswerBroken, ClientGone, status_text
-from hub.http import WHOLE_ANSWER
+from hub.http.errors import AnswerBroken, ClientGone, status_text
+from hub.http.scope import WHOLE_ANSWER
 
 CLOSE: Final = (b"connection", b"close")
 LENGTH: Final = b"content-length"

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from starlette.types import Scope, Send
 
-from hub.active import ACTIVE, ActiveRequest
-from hub.http import Answer
+from hub.http.active import ACTIVE, ActiveRequest
+from hub.http.answer import Answer
 
 
 @dataclass(slots=True, kw_only=True)
 class HeldAnswer(Answer):
     """An answer of `size` bytes that is streamed from memory. It counts as unread until it has been sent; if clients
-    leave no room for it (`hub.unread`), it is refused. A whole body is counted by its connection."""
+    leave no room for it (`hub.http.unread`), it is refused. A whole body is counted by its connection."""
 
     size: int
 

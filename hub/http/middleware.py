@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hub.active import ACTIVE, ActiveRequest, ActiveRequests
-from hub.compression import POLICY, Policy
 from hub.dialects.base import ErrorAnswer
-from hub.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
-from hub.failures import FailureLog, sent_path
-from hub.http import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
+from hub.http.active import ACTIVE, ActiveRequest, ActiveRequests
+from hub.http.compression import POLICY, Policy
+from hub.http.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
+from hub.http.failures import FailureLog, sent_path
+from hub.http.origins import Headers, Origins
+from hub.http.scope import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
+from hub.http.unread import NOT_MUCH
 from hub.metrics import Metrics
-from hub.origins import Headers, Origins
-from hub.unread import NOT_MUCH
 from stores.bounds import Limited
 
 access_log = logging.getLogger("hub.access")

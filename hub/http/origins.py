@@ -10,9 +10,9 @@ from starlette.types import Scope
 
 from auth.csrf import read_origin
 from auth.origins import Origin, own_origin, parse_origin
-from hub.compression import is_loopback
-from hub.errors import WrongHost
-from hub.http import Answer
+from hub.http.answer import Answer
+from hub.http.compression import is_loopback
+from hub.http.errors import WrongHost
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from auth.addresses import address_block
-from hub.errors import Overloaded
-from hub.unread import UnreadAnswers
+from hub.http.errors import Overloaded
+from hub.http.unread import UnreadAnswers
 from stores.turns import Queue, SharedTurns
 
 PIPELINED_SHARE: Final = 0.25

@@ -13,12 +13,12 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from websockets.http11 import MAX_LINE_LENGTH
 
-from hub.connection import UNWANTED_SECONDS, ClientConnection
-from hub.connections import CROWD
-from hub.cycle import HubCycle
-from hub.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
-from hub.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
-from hub.http import BODY, CHARGE, PEER, WHOLE_ANSWER
+from hub.http.connections import CROWD
+from hub.http.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
+from hub.http.scope import BODY, CHARGE, PEER, WHOLE_ANSWER
+from hub.server.connection import UNWANTED_SECONDS, ClientConnection
+from hub.server.cycle import HubCycle
+from hub.server.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
 from realtime.engineio.uvicorn_protocol import HubProtocol
 
 EXTENSIONS: Final[dict[str, dict[object, object]]] = {WHOLE_ANSWER: {}}

@@ -1,0 +1,1 @@
+"""The gateway between live clients and the services."""
