@@ -18,9 +18,9 @@ from stores.mongo import position
 from stores.mongo.codec import Document, entity_of
 from stores.mongo.compile import compile_filter, field_name
 from stores.mongo.connection import Connection, Session
+from stores.mongo.documents import document_groups
 from stores.mongo.errors import store_errors
 from stores.mongo.grouping import MOST_GROUPED, CannotGroup, GroupReader, is_groupable, pipeline
-from stores.mongo.reading import document_groups
 from stores.mongo.sizes import BATCH_BYTES, Pace, raw_bytes
 from stores.mongo.slow_reads import milliseconds
 from stores.paths import Path

@@ -18,7 +18,7 @@ from stores.aggregation import Aggregation
 from stores.bounds import Limit
 from stores.mongo.codec import Document, entity_of, json_of
 from stores.mongo.compile import REVISION, compile_filter, field_name
-from stores.mongo.reading import document_groups
+from stores.mongo.documents import document_groups
 from stores.mongo.sizes import LARGE
 from stores.paths import Path
 from stores.query import Filter

@@ -13,8 +13,9 @@ from stores.errors import ReadTooLarge
 from stores.mongo.codec import Document, numbered, to_id
 from stores.mongo.compile import compile_filter, compile_projection, compile_sort, field_name
 from stores.mongo.connection import META, Connection, Session
+from stores.mongo.documents import Row, document_groups
 from stores.mongo.errors import store_errors
-from stores.mongo.reading import Row, document_groups, writer_of
+from stores.mongo.reading import writer_of
 from stores.mongo.slow_reads import milliseconds
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path

@@ -4,10 +4,9 @@ its cluster time."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final
 
 import bson
 import pymongo
@@ -15,19 +14,21 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
-from stores.compound import CompoundIndex, orders
+from stores.compound import CompoundIndex
 from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.batched_reads import BatchedReads
 from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, numbered, revision
-from stores.mongo.compile import Match, compile_filter, compile_projection, compile_sort, conjunction
+from stores.mongo.compile import compile_filter, compile_projection, conjunction
 from stores.mongo.connection import Connection, Session
+from stores.mongo.documents import Row, document_groups
 from stores.mongo.errors import store_errors
+from stores.mongo.selection import Selection
 from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded, first_bytes
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS, milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
-from stores.query import CREATION, WHOLE, Filter, In, Projection, Query, Sort, leaves
+from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
@@ -42,88 +43,11 @@ STREAM_BATCH: Final = 500
 Writer = Callable[[Document], bytes]
 """Converts a document to the JSON text that is shown."""
 
-_GROUP: Final = 100
-"""Documents that are shown before other tasks may run."""
-
 _AT_ONCE: Final = 16
 """Collections that are queried at the same time."""
 
-_KEY: Final = "_key"
-
 _COUNT_BATCH: Final = 500
 """Documents in one reply of the server that are checked one by one; it holds at most 16 MB."""
-
-_MOST_REPEATED: Final = 200
-"""Conditions and values of a filter up to which it is repeated for each field of the sort."""
-
-Row = Document | RawBSONDocument
-"""A document of a reply, decoded or raw."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A query compiled for one collection: the condition, the order and the fields."""
-
-    store: str
-    match: Match
-    sort: tuple[Sort, ...]
-    fields: dict[str, int]
-    inexact_after: Key | None = None
-
-    @classmethod
-    def of(cls, store: str, query: Query, projection: Projection, indexes: Sequence[CompoundIndex] = ()) -> Selection:
-        """Return the compiled query. `indexes` are the compound indexes of the store, if they are known."""
-        match = compile_filter(query.where)
-        inexact = None
-        if query.after is not None:
-            exact = keyset.is_exact(query.sort)
-            if exact and _is_small(query.where) and any(orders(index, query) for index in indexes):
-                match = keyset.each_beyond(match, query.sort, query.after)
-            else:
-                match = conjunction(match, keyset.beyond(query.sort, query.after))
-            inexact = None if exact else query.after
-        needed = (*(s.path for s in query.sort), ("_rev",))
-        return cls(store, match, query.sort, compile_projection(projection, needed), inexact)
-
-    def keys_only(self) -> Selection:
-        """Return the same selection with only the fields of the sort key."""
-        return replace(self, fields=compile_projection(Projection(()), tuple(s.path for s in self.sort)))
-
-    def command(self, skip: int, limit: int, batch: int | None = None) -> Document:
-        """Return the command for `limit` documents after the first `skip`, with as many as possible, or `batch`, in one
-        reply."""
-        # One more, so that the server closes the cursor at once.
-        batch = batch or limit + 1
-        if self.inexact_after is not None:
-            return self._aggregation(self.inexact_after, skip, limit, batch)
-        return {
-            "find": self.store,
-            "filter": self.match,
-            "sort": compile_sort(self.sort),
-            "projection": self.fields,
-            "skip": skip,
-            "limit": limit,
-            "batchSize": batch,
-            "allowDiskUse": True,
-        }
-
-    def _aggregation(self, after: Key, skip: int, limit: int, batch: int) -> Document:
-        pipeline: list[Document] = [
-            {"$match": self.match},
-            {"$sort": compile_sort(self.sort)},
-            {"$set": {_KEY: {"$meta": "sortKey"}}},
-            {"$match": keyset.beyond_key(self.sort, after, _KEY)},
-            *([{"$skip": skip}] if skip else []),
-            {"$limit": limit},
-            {"$unset": _KEY},
-            {"$project": self.fields},
-        ]
-        return {"aggregate": self.store, "pipeline": pipeline, "cursor": {"batchSize": batch}, "allowDiskUse": True}
-
-
-def _is_small(where: Filter) -> bool:
-    """Return whether a filter may be repeated in a command."""
-    return sum(len(leaf.values) if isinstance(leaf, In) else 1 for leaf in leaves(where)) <= _MOST_REPEATED
 
 
 class Reader:
@@ -352,24 +276,6 @@ class Reader:
 
     def _position(self, at: Timestamp) -> str:
         return position.at_time(self._connection.epoch, at)
-
-
-def document_groups(rows: Sequence[Row]) -> Iterator[Sequence[Document]]:
-    """Yield the rows as documents, in groups that take some milliseconds at most. The driver decodes many documents in
-    one call in much less time than one by one."""
-    if not rows or not isinstance(rows[0], RawBSONDocument):
-        yield from (rows[start : start + _GROUP] for start in range(0, len(rows), _GROUP))  # type: ignore[misc]
-        return
-    group: list[bytes] = []
-    size = 0
-    for row in cast("Sequence[RawBSONDocument]", rows):
-        group.append(cast(bytes, row.raw))
-        size += len(group[-1])
-        if size > LARGE_DOCUMENT or len(group) == _GROUP:
-            yield bson.decode_all(b"".join(group), CODEC)
-            group, size = [], 0
-    if group:
-        yield bson.decode_all(b"".join(group), CODEC)
 
 
 class _Pieces:

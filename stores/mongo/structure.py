@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import pymongo
-from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from stores.compound import CompoundIndex, named_by
+from stores.compound import named_by
 from stores.errors import CannotOpen, Conflict, DuplicateValue, NotFound, ParallelArrays, StoreNotEmpty
-from stores.mongo.compile import Match, compile_filter, compile_sort, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.errors import (
     DUPLICATE_KEY,
@@ -25,9 +22,9 @@ from stores.mongo.errors import (
     parallel_arrays,
     store_errors,
 )
+from stores.mongo.indexes import OURS, Index, indexes_of, model_of
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS
 from stores.protocol import is_internal
-from stores.query import EVERYTHING, Sort
 from stores.schema import StoreDefinition
 
 DROPPED: Final = "_dropped"
@@ -61,32 +58,9 @@ _ABANDONED: Final = {
 _PAUSE: Final = 0.05
 """Seconds between checks of whether a collection has been removed."""
 
-_OURS: Final = "hub_"
-_CREATION: Final = ("time", "_id")
-_SHARING: Final = ("access", "group", "branch")
-"""The fields that let users other than the owner see an entity. Their indexes contain shared entities only."""
 _MOST_INDEXES: Final = 64
 """Indexes that a collection may have, according to MongoDB."""
 _IMAGES: Final = {"enabled": True}
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An index of a collection. `compound` is the compound index of the definition that it enforces."""
-
-    name: str
-    sorts: tuple[Sort, ...]
-    options: dict[str, Any] = field(default_factory=dict)
-    compound: CompoundIndex | None = None
-
-    @classmethod
-    def over(cls, name: str, *paths: str, **options: Any) -> Index:
-        """Return an ascending index over paths, each of which is named once."""
-        return cls(f"{_OURS}{name}", tuple(Sort(tuple(path.split("."))) for path in dict.fromkeys(paths)), options)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return tuple(".".join(s.path) for s in self.sorts)
 
 
 async def make(connection: Connection, definition: StoreDefinition) -> list[str]:
@@ -137,7 +111,9 @@ async def faults(connection: Connection, definition: StoreDefinition) -> list[st
             return [f"{name} has no collection"]
         have = await connection.collection(name).index_information()
     lacks = [] if _has_images(found[0]) else [f"{name} has no pre- and post-images"]
-    return lacks + [f"{name} lacks the index {index.name}" for index in _wanted(definition) if index.name not in have]
+    return lacks + [
+        f"{name} lacks the index {index.name}" for index in indexes_of(definition) if index.name not in have
+    ]
 
 
 async def _make_collection(connection: Connection, name: str) -> None:
@@ -164,7 +140,7 @@ def _has_images(collection: Mapping[str, Any]) -> bool:
 async def _make_indexes(connection: Connection, definition: StoreDefinition) -> list[str]:
     """Create what is wanted, and return the names of the hub's other indexes."""
     have = await connection.collection(definition.name).index_information()
-    lacking = [index for index in _wanted(definition) if index.name not in have]
+    lacking = [index for index in indexes_of(definition) if index.name not in have]
     lacking.sort(key=lambda index: "unique" not in index.options)  # those that may be refused first
     # Unique ones last: they hold until the definition is committed.
     unwanted = sorted(_unwanted(have, definition), key=lambda name: "unique" in have[name])
@@ -183,7 +159,7 @@ async def _make_at_once(connection: Connection, store: str, indexes: list[Index]
     """Create the indexes of a new collection by one command, which takes a tenth of the time. Return whether that was
     possible: another program may have made the collection, with values that an index refuses."""
     try:
-        await connection.collection(store).create_indexes([_model(index) for index in indexes])
+        await connection.collection(store).create_indexes([model_of(index) for index in indexes])
     except OperationFailure as error:
         if error.code not in (DUPLICATE_KEY, PARALLEL_ARRAYS):
             raise
@@ -193,12 +169,12 @@ async def _make_at_once(connection: Connection, store: str, indexes: list[Index]
 
 def _unwanted(have: Iterable[str], definition: StoreDefinition) -> set[str]:
     """Return the names of the hub's indexes that the definition does not ask for."""
-    return {name for name in have if name.startswith(_OURS)} - {index.name for index in _wanted(definition)}
+    return {name for name in have if name.startswith(OURS)} - {index.name for index in indexes_of(definition)}
 
 
 async def _make_index(connection: Connection, store: str, index: Index) -> None:
     try:
-        await connection.collection(store).create_indexes([_model(index)])
+        await connection.collection(store).create_indexes([model_of(index)])
     except OperationFailure as error:
         if error.code == DUPLICATE_KEY:
             first, *others = index.fields
@@ -207,69 +183,6 @@ async def _make_index(connection: Connection, store: str, index: Index) -> None:
             later, earlier = named_by([index.compound] if index.compound else [], *parallel)
             raise ParallelArrays(later, earlier) from error
         raise
-
-
-def _model(index: Index) -> IndexModel:
-    return IndexModel([*compile_sort(index.sorts).items()], name=index.name, **index.options)
-
-
-def _wanted(definition: StoreDefinition) -> list[Index]:
-    """Return the indexes of a store, the first one of several over the same fields."""
-    indexes = [
-        Index.over("creation", *_CREATION),
-        Index.over("owner", "owner", *_CREATION),
-        # One for the entities of a value in order of creation, one for sorting by the values.
-        *(Index.over(f"ix_{path}", path, *_CREATION) for path in definition.index_paths),
-        *(Index.over(f"sort_{path}", path, "_id") for path in definition.index_paths),
-        *map(_unique, definition.unique_paths),
-        *(Index.over(name, name, *_CREATION, partialFilterExpression=_texts(name)) for name in _SHARING),
-    ]
-    single = {index.fields: index for index in reversed(indexes)}.values()
-    compound = (index for each in definition.compounds for index in _compound(each))
-    return [*{index.name: index for index in (*compound, *single)}.values()]
-
-
-def _unique(path: str) -> Index:
-    return Index.over(f"unique_{path}", path, unique=True, partialFilterExpression=_scalars(path))
-
-
-def _compound(index: CompoundIndex) -> Iterator[Index]:
-    """Yield the index for queries, and if it is unique the one that refuses writes. This one has only entities with
-    values at all the paths, so it serves few queries."""
-    covered = [] if index.where == EVERYTHING else [compile_filter(index.where)]
-    yield Index(_name(index), index.keys, _partial(covered), index)
-    if index.unique:
-        scalars = [_scalars(path) for path in index.paths]
-        yield Index(f"{_OURS}one_{index.name}", index.sorts, {"unique": True, **_partial(scalars + covered)}, index)
-
-
-def _partial(conditions: list[Match]) -> dict[str, Any]:
-    return {"partialFilterExpression": conjunction(*conditions)} if conditions else {}
-
-
-def _name(index: CompoundIndex) -> str:
-    """Return the name of the index for queries. MongoDB has no two indexes with the same fields, so one that a path or
-    the engine itself may need is known by the same name."""
-    plain = f"{_OURS}compound_{CompoundIndex.of(index.sorts, where=index.where).name}"
-    if index.where != EVERYTHING or any(s.descending for s in index.keys):
-        return plain
-    first, *rest = [".".join(s.path) for s in index.keys]
-    if first == "time" and rest == ["_id"]:
-        return f"{_OURS}creation"
-    if rest == [*_CREATION]:
-        return f"{_OURS}owner" if first == "owner" else f"{_OURS}ix_{first}"
-    return f"{_OURS}sort_{first}" if rest == ["_id"] else plain
-
-
-def _scalars(path: str) -> Match:
-    """Return the condition for documents with a string or a number at the path: nulls do not collide. In this form the
-    planner recognises that any equality with a string or a number implies it."""
-    return {"$or": [_texts(path), {path: {"$gte": float("-inf")}}]}
-
-
-def _texts(path: str) -> dict[str, Any]:
-    """Return the condition for documents with a string at the path."""
-    return {path: {"$gte": ""}}
 
 
 async def prepare(connection: Connection) -> None:

@@ -9,7 +9,7 @@ import queue
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeVar, cast
 
@@ -21,12 +21,12 @@ from stores.read_turns import READER, ReadLimits, ReadTurns
 from stores.sqlite.allowance import ON_LOOP, AllowanceSpent, allowance
 from stores.sqlite.connection import (
     CACHE_KIB,
-    STREAM_CACHE_KIB,
     connect,
     release,
     time_limit,
     translated,
 )
+from stores.sqlite.streams import END, Stream, is_idle
 from stores.threads import lower_priority
 from stores.turns import LoopTime
 
@@ -51,9 +51,6 @@ _MOMENTS: Final = 2
 """Reads in short places at the same time, each of another user."""
 
 _MOMENT_CACHE_KIB: Final = 4_096
-
-_MOST_IDLE: Final = 4
-"""Connections of long lists that are kept for later ones: opening one takes 0.2 ms."""
 
 _CHECK_EVERY = 250
 """Steps of SQLite's virtual machine between checks of the clock: about 10 µs, and with the largest entities 20 ms."""
@@ -124,7 +121,7 @@ class Readers:
         self._housekeeper = ThreadPoolExecutor(1, "hub-sqlite-housekeeper", lower_priority)
         self._closed = False
         self._path = path
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._idle_for_streams: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
         self.streams_wait = False
         """Whether new streams are rejected."""
@@ -248,11 +245,11 @@ class Readers:
             raise Unavailable(f"the hub reads {self._most_streams} long lists at once").at("MOST_STREAMS")
         if self.streams_wait:
             raise _log_too_long()
-        stream = _Stream(self._threads, self._idle_for_streams)
+        stream = Stream(self._threads, self._idle_for_streams)
         self._streams.add(stream)
         try:
             await stream.open(self._path, produce)
-            while (item := await stream.next(self._turns)) is not _END:
+            while (item := await stream.next(self._turns)) is not END:
                 yield cast(T, item)
         finally:
             self._streams.discard(stream)
@@ -267,73 +264,6 @@ class Readers:
         began = time.monotonic() - self._timeout
         for stream in [each for each in self._streams if each.began < began]:
             stream.end(_log_too_long)
-
-
-_END: Final = object()
-
-
-class _Stream:
-    """The connection of one stream, and the generator of its items. One thread at a time uses it."""
-
-    def __init__(self, threads: ThreadPoolExecutor, idle: queue.SimpleQueue[apsw.Connection]) -> None:
-        self.began = time.monotonic()
-        self._threads = threads
-        self._idle = idle
-        self._source: tuple[apsw.Connection, Generator[object]] | None = None
-        self._item: asyncio.Future[object] | None = None
-        """The last item that was begun."""
-        self._why_ended: Callable[[], Unavailable] | None = None
-
-    async def open(self, path: Path, produce: Callable[[apsw.Connection], Generator[object]]) -> None:
-        loop = asyncio.get_running_loop()
-        connection = await loop.run_in_executor(self._threads, _connection_for_stream, path, self._idle)
-        self._source = connection, produce(connection)
-
-    async def next(self, turns: ReadTurns) -> object:
-        """Return the next item, made in a thread when it gets a turn. Raises Unavailable when the stream has been
-        ended."""
-        try:
-            item = await turns.run_piece(self._begin)
-        except ReadTimeout:
-            if self._why_ended is None:
-                raise
-        if self._why_ended is not None:
-            raise self._why_ended()
-        return item
-
-    def _begin(self, seconds: float) -> asyncio.Future[object]:
-        if self._why_ended is not None:
-            raise self._why_ended()
-        assert self._source is not None
-        work = *self._source, seconds, self._is_ended
-        self._item = asyncio.get_running_loop().run_in_executor(self._threads, _next, *work)
-        return self._item
-
-    def _is_ended(self) -> bool:
-        return self._why_ended is not None
-
-    def end(self, why: Callable[[], Unavailable]) -> None:
-        """Release the snapshot, and let `next` raise what `why` returns."""
-        self._why_ended = why
-        self.close()
-
-    def close(self) -> None:
-        """Close the generator and release the connection, in a thread, at once or after the item that is being made.
-        Not awaited, because the caller may have been cancelled."""
-        source, self._source = self._source, None
-        if source is None:
-            return
-        if self._item is None or self._item.done():
-            self._finish_in_thread(*source)
-        else:
-            self._item.add_done_callback(lambda _: self._finish_in_thread(*source))
-
-    def _finish_in_thread(self, connection: apsw.Connection, items: Generator[object]) -> None:
-        try:
-            self._threads.submit(_finish, connection, items, self._idle)
-        except RuntimeError:  # the engine is closed, and its threads have ended
-            items.close()
-            connection.close()
 
 
 def _closed() -> Unavailable:
@@ -376,22 +306,7 @@ def _read_with(
         release(error)
         raise
     finally:
-        idle.put(connection if _is_idle(connection) else _renewed(connection))
-
-
-def _next(connection: apsw.Connection, items: Generator[object], seconds: float, is_over: Callable[[], bool]) -> object:
-    try:
-        with translated(connection), time_limit(connection, seconds, is_over):
-            return next(items, _END)
-    except BaseException as error:
-        release(error)
-        raise
-
-
-def _is_idle(connection: apsw.Connection) -> bool:
-    """Return whether no statement of the connection goes on: one that does keeps its snapshot, in which all later reads
-    of the connection would be."""
-    return connection.txn_state() == apsw.SQLITE_TXN_NONE
+        idle.put(connection if is_idle(connection) else _renewed(connection))
 
 
 def _renewed(connection: apsw.Connection) -> apsw.Connection:
@@ -403,20 +318,3 @@ def _renewed(connection: apsw.Connection) -> apsw.Connection:
         return connection
     connection.close(True)
     return made
-
-
-def _connection_for_stream(path: Path, idle: queue.SimpleQueue[apsw.Connection]) -> apsw.Connection:
-    with suppress(queue.Empty):
-        return idle.get_nowait()
-    try:
-        return connect(path, cache_kib=STREAM_CACHE_KIB)
-    except CannotOpen as error:  # the file could be opened before, so a resource is exhausted
-        raise Unavailable(str(error)) from error
-
-
-def _finish(connection: apsw.Connection, items: Generator[object], idle: queue.SimpleQueue[apsw.Connection]) -> None:
-    items.close()
-    if idle.qsize() < _MOST_IDLE and _is_idle(connection):
-        idle.put(connection)
-    else:
-        connection.close()

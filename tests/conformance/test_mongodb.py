@@ -20,7 +20,7 @@ from pymongo.errors import ConfigurationError
 from stores.errors import CannotOpen, HistoryGone, Unavailable
 from stores.mongo.engine import MongoEngine
 from stores.mongo.errors import translate
-from stores.mongo.reading import Selection
+from stores.mongo.selection import Selection
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Delete, Engine, Expect, Insert, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, WHOLE, Equal, Query, both, total
