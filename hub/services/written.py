@@ -15,18 +15,18 @@ from stores.turns import Turn
 
 def text_of(reader: View | None, written: Written) -> bytes:
     """Return the entity as JSON text; only its id and revision for a writer that may not read it (`reader` is None)."""
-    return _shower(reader)(written)
+    return _renderer_of(reader)(written)
 
 
 async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[bytes, int]]:
     """Return the texts of several entities, with their revisions."""
-    show = _shower(reader)
+    render = _renderer_of(reader)
     if len(written) == 1:
-        return [(show(written[0]), written[0].rev)]
+        return [(render(written[0]), written[0].rev)]
     texts: list[tuple[bytes, int]] = []
     turn = Turn()
     for each in written:
-        texts.append((show(each), each.rev))
+        texts.append((render(each), each.rev))
         if turn.is_over:
             await turn.pass_on()
     return texts
@@ -41,7 +41,7 @@ def is_forced(reader: View | None, fields: Iterable[str], compute: OperatorChang
     return compute is not None and not reader.hidden.isdisjoint(compute.names)
 
 
-def _shower(reader: View | None) -> Callable[[Written], bytes]:
+def _renderer_of(reader: View | None) -> Callable[[Written], bytes]:
     if reader is None:
         return lambda written: orjson.dumps({"_id": orjson.loads(written.entity)["_id"], "_rev": written.rev})
     if reader.whole.everything:

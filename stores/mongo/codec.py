@@ -57,7 +57,7 @@ def _to_json(value: Any) -> Any:
 def entity_text(document: Document) -> bytes:
     """Return the entity in a document as JSON text. Removes `_by` from the document."""
     document.pop(BY, None)
-    if type(document.get("_rev")) is not int:  # as in `numbered`; calling it would double the cost
+    if type(document.get("_rev")) is not int:  # as in `with_revision`; calling it would double the cost
         document["_rev"] = revision(document)
     return dumps(document)
 
@@ -87,7 +87,7 @@ def revision(document: Mapping[str, Any] | None) -> int:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def numbered(document: Document) -> Document:
+def with_revision(document: Document) -> Document:
     """Return the document with `_rev` set to its revision."""
     if type(document.get("_rev")) is not int:
         document["_rev"] = revision(document)

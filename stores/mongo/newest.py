@@ -10,12 +10,12 @@ from typing import Any, Final
 from bson import ObjectId
 
 from stores.errors import ReadTooLarge
-from stores.mongo.codec import Document, numbered, to_id
+from stores.mongo.codec import Document, to_id, with_revision
 from stores.mongo.compile import compile_filter, compile_projection, compile_sort, field_name
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.documents import Row, document_groups
 from stores.mongo.errors import store_errors
-from stores.mongo.reading import writer_of
+from stores.mongo.reading import renderer_of
 from stores.mongo.slow_reads import milliseconds
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path
@@ -50,7 +50,7 @@ class NewestReader:
 
     async def _by_id(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Find the entity of each value, of which none has several."""
-        write, texts, size = writer_of(projection), Texts(), 0
+        render, texts, size = renderer_of(projection), Texts(), 0
         command = _find(store, wanted, projection, (("_rev",),))
         async with aclosing(self._groups(store, store, command)) as groups:
             async for documents in groups:
@@ -58,7 +58,7 @@ class NewestReader:
                 for id, document in zip(ids, documents, strict=True):
                     if type(document["_id"]) is ObjectId:
                         document["_id"] = id  # so that it is not converted again
-                found = list(map(write, documents))
+                found = list(map(render, documents))
                 self._connection.sizes.note(store, max(map(len, found)))
                 size += sum(map(len, found))
                 if size > wanted.most_bytes:
@@ -70,12 +70,12 @@ class NewestReader:
         """Find the entities of all values by one condition: almost always, the path is unique, and this takes a tenth
         of the time of a lookup for each value."""
         command = _find(store, wanted, projection, (wanted.path, ("time",), ("_rev",)))
-        write, sought = writer_of(projection), frozenset(wanted.values)
+        render, sought = renderer_of(projection), frozenset(wanted.values)
         newest: dict[Value, tuple[tuple[float, str], bytes]] = {}
         collected = Collected(wanted)
         async for document in self._documents(store, store, command):
             values = values_along(_with_text_id(document), wanted.path) & sought
-            key, text = _age(document), write(document)
+            key, text = _age(document), render(document)
             self._connection.sizes.note(store, len(text))
             for value in values:
                 if value not in newest:
@@ -87,9 +87,9 @@ class NewestReader:
     async def _newest_of_each(self, store: str, wanted: Newest, projection: Projection) -> Texts:
         """Look up each value, so that the index of its entities in order of creation is read from the end, and no
         further than needed."""
-        write, collected = writer_of(projection), Collected(wanted)
+        render, collected = renderer_of(projection), Collected(wanted)
         async for document in self._documents(META, store, lookup(store, wanted, projection)):
-            text = write(document["found"])
+            text = render(document["found"])
             self._connection.sizes.note(store, len(text))
             collected.add(wanted.values[int(document["number"])], text)
         return collected.texts
@@ -184,5 +184,5 @@ def _with_text_id(document: Document) -> Document:
 
 def _age(document: Document) -> tuple[float, str]:
     """Return a sort key, greater for a later document."""
-    time = numbered(document).get("time")
+    time = with_revision(document).get("time")
     return (time if isinstance(time, int | float) else -math.inf), str(document["_id"])

@@ -18,7 +18,7 @@ from stores.compound import CompoundIndex
 from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.batched_reads import BatchedReads
-from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, numbered, revision
+from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, revision, with_revision
 from stores.mongo.compile import compile_filter, compile_projection, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.documents import Row, document_groups
@@ -40,7 +40,7 @@ AT_ONCE: Final = 1_000
 STREAM_BATCH: Final = 500
 """The most entities in one reply of the server for a stream."""
 
-Writer = Callable[[Document], bytes]
+Render = Callable[[Document], bytes]
 """Converts a document to the JSON text that is shown."""
 
 _AT_ONCE: Final = 16
@@ -73,11 +73,11 @@ class Reader:
         if document is None:
             return None
         rev = revision(document)
-        return writer_of(projection)(document), rev
+        return renderer_of(projection)(document), rev
 
     async def find(self, store: str, query: Query, projection: Projection, before_long: BeforeLong | None) -> Listing:
         selection = self._selection(store, query, projection)
-        write = writer_of(projection)
+        render = renderer_of(projection)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
@@ -85,19 +85,19 @@ class Reader:
                     rows.clear()
                     await place
                     rows, at, _ = await self._head(selection, query.offset, query.limit + 1)
-                return await self._long(selection, query, write, rows, at)
+                return await self._long(selection, query, render, rows, at)
         more = len(rows) > query.limit > 0
         rows = rows[: query.limit]
         following = await self._key_of(rows[-1], query.sort) if more else None
-        texts = await self._texts(store, rows, write)
+        texts = await self._texts(store, rows, render)
         return Listing(self._position(at), following, b"[" + b",".join(texts) + b"]")
 
-    async def _texts(self, store: str, rows: Sequence[Row], write: Writer) -> list[bytes]:
+    async def _texts(self, store: str, rows: Sequence[Row], render: Render) -> list[bytes]:
         """Return the documents as JSON texts, and let other tasks run in between."""
         texts: list[bytes] = []
         turn = Turn()
         for documents in document_groups(rows):
-            texts += map(write, documents)
+            texts += map(render, documents)
             if turn.is_over:
                 await turn.pass_on()
         if texts:
@@ -123,22 +123,24 @@ class Reader:
             await self._connection.kill(store, cursor["id"])
         return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
-    async def _long(self, selection: Selection, query: Query, write: Writer, head: list[Row], at: Timestamp) -> Listing:
+    async def _long(
+        self, selection: Selection, query: Query, render: Render, head: list[Row], at: Timestamp
+    ) -> Listing:
         """Return a list that is streamed: `head` has been read, and the rest will be read at the same cluster time."""
         keys = selection.keys_only().command(query.offset + query.limit - 1, 2)
         last = (await self._connection.snapshot(keys, at, raw=True))[0]["firstBatch"]
         following = await self._key_of(last[0], query.sort) if len(last) == 2 else None
         head = head[: query.limit]
-        body = self._stream(selection, query, write, head, at)
+        body = self._stream(selection, query, render, head, at)
         return Listing(self._position(at), following, body)
 
     async def _stream(
-        self, selection: Selection, query: Query, write: Writer, head: list[Row], at: Timestamp
+        self, selection: Selection, query: Query, render: Render, head: list[Row], at: Timestamp
     ) -> AsyncIterator[bytes]:
         pieces = _Pieces(self._chunk_bytes)
         async with aclosing(self._batches(selection, query, head, at)) as batches:
             async for rows in batches:
-                for piece in pieces.add(await self._texts(selection.store, rows, write)):
+                for piece in pieces.add(await self._texts(selection.store, rows, render)):
                     yield piece
         yield pieces.end()
 
@@ -224,7 +226,7 @@ class Reader:
             if not counted:
                 return Summary(self._position(at), 0, None, None)
             ends = [(await self._connection.snapshot(end.command(0, 1), at))[0] for end in (first, last)]
-        texts = [writer_of(projection)(end["firstBatch"][0]) for end in ends]
+        texts = [renderer_of(projection)(end["firstBatch"][0]) for end in ends]
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
     async def count(self, store: str, where: Filter, counts: Callable[[Entity], bool] | None) -> int:
@@ -315,9 +317,9 @@ def _count_in(batch: bytes, counts: Callable[[Entity], bool]) -> int:
     return sum(counts(entity_of(document)) for document in bson.decode_iter(batch, CODEC))
 
 
-def writer_of(projection: Projection) -> Writer:
+def renderer_of(projection: Projection) -> Render:
     """Return the function that converts a document to the JSON text that is shown."""
     if projection.everything:
         return entity_text
     view = compile_view(projection)
-    return lambda document: dumps(view(numbered(document)))
+    return lambda document: dumps(view(with_revision(document)))

@@ -188,21 +188,21 @@ class SQLiteEngine:
         if projection.everything:
             found = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
             return cast(tuple[bytes, int] | None, found)
-        show = lists.shower(projection)
+        render = lists.renderer_of(projection)
 
         def read(connection: apsw.Connection) -> tuple[bytes, int] | None:
             row = connection.execute(sql, compiler.values).fetchone()
-            return None if row is None else (show(row[0]), row[1])
+            return None if row is None else (render(row[0]), row[1])
 
         return await self._readers.run(read)
 
     async def find(
         self, store: str, query: Query, projection: Projection = WHOLE, before_long: BeforeLong | None = None
     ) -> Listing:
-        table, show = self._table(store), lists.shower(projection)
+        table, render = self._table(store), lists.renderer_of(projection)
         # A page with a large limit is often short. Only if it is not, a thread and a stream are worth their cost.
         limit = min(query.limit, LONGEST_PAGE_ON_LOOP)
-        showing = None if projection.everything else show
+        showing = None if projection.everything else render
         try:
             seq, docs, last = await self._readers.run(lambda c: lists.read_page(c, table, query, limit, showing))
             is_long = last is not None and query.limit > limit
@@ -210,17 +210,17 @@ class SQLiteEngine:
             is_long = True
         if is_long:  # outside of `except`, and without the documents: it may wait
             docs = []
-            return await self._stream(table, query, show, before_long)
+            return await self._stream(table, query, render, before_long)
         return Listing(self.feed.at(seq), last, b"[" + b",".join(docs) + b"]")
 
     async def _stream(
-        self, table: StoreTable, query: Query, show: lists.Show, before_long: BeforeLong | None
+        self, table: StoreTable, query: Query, render: lists.Render, before_long: BeforeLong | None
     ) -> Listing:
         """Return a list whose body is read while it is sent. The reading stops when the body is closed."""
         if before_long is not None and (place := before_long()) is not None:
             await place
         chunk = self.options.chunk_bytes
-        pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, show, chunk))
+        pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, render, chunk))
         head = await anext(pieces)
         assert isinstance(head, tuple)
         return Listing(self.feed.at(head[0]), head[1], cast(AsyncIterator[bytes], pieces))
@@ -234,8 +234,8 @@ class SQLiteEngine:
         return await self._readers.run(lambda connection: read_newest(connection, table, wanted, projection))
 
     async def summarize(self, store: str, where: Filter, projection: Projection = WHOLE) -> Summary:
-        table, show = self._table(store), lists.shower(projection)
-        return await self._readers.run(lambda c: lists.summarize(c, table, where, show, self.feed.at))
+        table, render = self._table(store), lists.renderer_of(projection)
+        return await self._readers.run(lambda c: lists.summarize(c, table, where, render, self.feed.at))
 
     async def aggregate(self, store: str, where: Filter, aggregation: Aggregation) -> Aggregated:
         table = self._table(store)

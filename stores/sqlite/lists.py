@@ -26,7 +26,7 @@ from stores.sqlite.tables import StoreTable, extract, identifier, json_path
 from stores.steps import PARSE_SHIFT
 
 Key = tuple[Json, ...]
-Show = Callable[[bytes], bytes]
+Render = Callable[[bytes], bytes]
 
 LONGEST_PAGE: Final = 1_048_576
 """Bytes of a list in one piece; a longer one is streamed."""
@@ -75,7 +75,7 @@ def _range_sql(source: str, where: str, key_range: KeyRange, *, strict: bool) ->
 
 
 def read_page(
-    connection: apsw.Connection, table: StoreTable, query: Query, limit: int, show: Show | None
+    connection: apsw.Connection, table: StoreTable, query: Query, limit: int, render: Render | None
 ) -> tuple[int, list[bytes], Key | None]:
     """Return, from one snapshot, the feed's `seq`, at most `limit` documents as they are shown, and the sort key of the
     last one if more follow. Raises LongPage."""
@@ -87,7 +87,7 @@ def read_page(
     if len(docs) > limit:
         del docs[limit:]
         last = sort_key(docs[-1], query.sort) if docs else None
-    return seq, docs if show is None else list(map(show, docs)), last
+    return seq, docs if render is None else list(map(render, docs)), last
 
 
 def _bounded(rows: Iterator[tuple[apsw.SQLiteValue, ...]]) -> list[bytes]:
@@ -110,14 +110,14 @@ def _bounded(rows: Iterator[tuple[apsw.SQLiteValue, ...]]) -> list[bytes]:
 
 
 def stream_page(
-    connection: apsw.Connection, table: StoreTable, query: Query, show: Show, chunk_bytes: int
+    connection: apsw.Connection, table: StoreTable, query: Query, render: Render, chunk_bytes: int
 ) -> Generator[tuple[int, Key | None] | bytes]:
     """Yield (`seq`, key of the last entity if more follow), then the pieces of the array."""
     with snapshot(connection):
         seq = current_seq(connection)
         yield seq, _last_key(connection, table, query)
         sql, values = page_sql(connection, table, query, query.limit)
-        yield from _pieces(connection.execute(sql, values), show, chunk_bytes)
+        yield from _pieces(connection.execute(sql, values), render, chunk_bytes)
 
 
 def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> Key | None:
@@ -131,12 +131,12 @@ def _last_key(connection: apsw.Connection, table: StoreTable, query: Query) -> K
     return sort_key(docs[0], query.sort) if len(docs) == 2 else None
 
 
-def _pieces(rows: Iterable[tuple[Any, ...]], show: Show, chunk_bytes: int) -> Iterator[bytes]:
+def _pieces(rows: Iterable[tuple[Any, ...]], render: Render, chunk_bytes: int) -> Iterator[bytes]:
     """Yield the array of the shown documents in pieces. A piece ends with the document that reaches `chunk_bytes`."""
     part: list[bytes] = []
     size, before = 0, b"["
     for (doc,) in rows:
-        text = show(doc)
+        text = render(doc)
         part.append(text)
         size += len(text)
         if size >= chunk_bytes:
@@ -148,18 +148,18 @@ def _pieces(rows: Iterable[tuple[Any, ...]], show: Show, chunk_bytes: int) -> It
         yield b"]"
 
 
-def shower(projection: Projection) -> Show:
+def renderer_of(projection: Projection) -> Render:
     """Return a function from stored JSON text to the JSON text that is shown."""
     if projection.everything:
         return lambda doc: doc
     project = compile_projection(projection)
 
-    def show(doc: bytes) -> bytes:
+    def render(doc: bytes) -> bytes:
         if len(doc) > SMALL:
             spend(len(doc) >> PARSE_SHIFT)
         return orjson.dumps(project(orjson.loads(doc)))
 
-    return show
+    return render
 
 
 def read_entities(connection: apsw.Connection, table: StoreTable, query: Query, most_bytes: int | None) -> list[Entity]:
@@ -179,7 +179,7 @@ def read_entities(connection: apsw.Connection, table: StoreTable, query: Query, 
 
 
 def summarize(
-    connection: apsw.Connection, table: StoreTable, where: Filter, show: Show, at: Callable[[int], str]
+    connection: apsw.Connection, table: StoreTable, where: Filter, render: Render, at: Callable[[int], str]
 ) -> Summary:
     with snapshot(connection):
         seq = current_seq(connection)
@@ -191,7 +191,7 @@ def summarize(
         for backwards in (False, True):
             sort = tuple(Sort(s.path, backwards) for s in CREATION)
             sql, values = page_sql(connection, table, Query(where, sort), 1)
-            ends.append([show(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
+            ends.append([render(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
     first, last = ends
     return Summary(at(seq), count, first[0] if first else None, last[0] if last else None)
 

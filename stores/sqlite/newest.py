@@ -27,7 +27,7 @@ from stores.sqlite.allowance import allowance
 from stores.sqlite.compile import Compiler
 from stores.sqlite.feed import current_seq
 from stores.sqlite.functions import parsed
-from stores.sqlite.lists import Show, page_sql, shower
+from stores.sqlite.lists import Render, page_sql, renderer_of
 from stores.sqlite.narrowing import most_looked_up
 from stores.sqlite.readers import snapshot
 from stores.sqlite.tables import StoreTable
@@ -44,12 +44,12 @@ def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, 
         current_seq(connection)
         if is_unique(table, wanted.path):
             return _by_key(connection, table, wanted, projection)
-        show = shower(projection)
+        render = renderer_of(projection)
         if _has_index(connection, table, wanted):
-            return _by_value(connection, table, wanted, show)
+            return _by_value(connection, table, wanted, render)
         collected = Collected(wanted)
         for values in _rare_and_others(connection, table, wanted):
-            _scan(connection, table, replace(wanted, values=values), show, collected)
+            _scan(connection, table, replace(wanted, values=values), render, collected)
         return collected.texts
 
 
@@ -98,11 +98,11 @@ def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, proj
             if read > wanted.most_bytes:
                 raise ReadTooLarge(wanted.most_bytes)
         return whole
-    show = shower(projection)
+    render = renderer_of(projection)
     texts: Texts = {}
     size = 0
     for value, doc in rows:
-        text = show(doc)
+        text = render(doc)
         size += len(text)
         if size > wanted.most_bytes:
             raise ReadTooLarge(wanted.most_bytes)
@@ -127,12 +127,12 @@ def newest_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
     return sql, compiler.values
 
 
-def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show) -> Texts:
+def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, render: Render) -> Texts:
     sql, values = newest_sql(table, wanted)
     collected = Collected(wanted)
     found: dict[int, list[tuple[tuple[float, str], bytes]]] = {}
     for number, time, id, doc in connection.execute(sql, values):
-        text = show(doc)
+        text = render(doc)
         collected.count(text)
         found.setdefault(number, []).append(((-math.inf if time is None else time, id), text))
     # Not sorted by SQL, which would carry the documents through the sorter.
@@ -155,7 +155,7 @@ def _rare_and_others(connection: apsw.Connection, table: StoreTable, wanted: New
     yield tuple(value for value in wanted.values if value not in known)
 
 
-def _scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: Show, collected: Collected) -> None:
+def _scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, render: Render, collected: Collected) -> None:
     """Collect the entities of some of the values from the newest one on."""
     left = len(wanted.values)
     if not left:
@@ -165,7 +165,7 @@ def _scan(connection: apsw.Connection, table: StoreTable, wanted: Newest, show: 
     for (doc,) in connection.execute(sql, values):
         had = [value for value in values_along(parsed(doc), wanted.path) & sought if collected.takes(value)]
         if had:
-            text = show(doc)
+            text = render(doc)
             for value in had:
                 collected.add(value, text)
                 left -= not collected.takes(value)
