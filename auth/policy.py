@@ -37,7 +37,7 @@ def authorize(principal: Principal, definition: StoreDefinition, method: str) ->
 
 
 def view_of(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """Return the same view, or None where `authorize` raises.
+    """Return the principal's view of a store for `method`; None if neither a scope nor a grant allows it.
 
     Views are cached, since each request asks for them several times.
     """

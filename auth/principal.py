@@ -49,7 +49,7 @@ class Principal:
         return self.admin or self.role_scopes is None or self.role_scopes.allow(method, store)
 
     def may_administer(self, method: str, store: str) -> bool:
-        """Return the same for a system store.
+        """Return whether the principal may use the method on a system store.
 
         An administrator may use all methods; others may read stores that a role names.
         """

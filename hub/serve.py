@@ -71,7 +71,7 @@ class HubServer(uvicorn.Server):
         self._last_resort: threading.Timer | None = None
 
     async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        # Not in the application's lifespan: there, uvicorn would turn CannotOpen into a traceback.
+        # In the application's lifespan, uvicorn would turn CannotOpen into a traceback.
         try:
             async with self.hub.run():
                 self.show_first_password()

@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         url = self.engine_url
         if url.startswith("sqlite:///"):
             return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
-        # Not urlsplit: for it, "#" or "[" in a password ends the address, or is an error.
+        # For `urlsplit`, "#" or "[" in a password would end the address, or be an error.
         scheme, _, rest = url.partition(":")
         place, _, options = rest.removeprefix("//").partition("?")
         if "@" in options:  # the "?" may be part of the password

@@ -61,7 +61,7 @@ class Replay:
             return self._keep(change, event)
 
     async def event_off_loop(self, change: Change, later: Later = tuple) -> EncodedEvent | None:
-        """Return the same, computed in a thread. Raises FilterTooCostly."""
+        """Return the event for a change, computed in a thread. Raises FilterTooCostly."""
         event = await self._view.off_loop(change)
         if event is not None and self._lacks_last(change):
             await self._find_last(change, later())

@@ -85,7 +85,7 @@ class UnreadList:
         return self._place.enter(PATIENCE)
 
     def enter_at_once(self) -> None:
-        """Do the same without waiting."""
+        """Count the list, without waiting. Raises TooManyLists if the user has too many."""
         self._place.enter()
 
     def grow(self, size: int) -> None:

@@ -23,7 +23,7 @@ from stores.query import Filter
 from stores.records import Json
 
 _encode: Final = JSONEncoder(separators=(",", ":")).encode
-# Not orjson: texts from clients may hold lone surrogates, which UTF-8 cannot encode.
+# orjson would refuse lone surrogates in texts from clients, because UTF-8 cannot encode them.
 
 
 def canonical_text(value: Any) -> str:

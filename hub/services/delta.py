@@ -65,7 +65,7 @@ class DeltaService:
         most = limit or READ_AT_ONCE
         builder = _DeltaBuilder(changes, most, position)
         for round in range(ROUNDS):
-            # Not fewer: a read that begins or ends within a commit reads the rest of it, too.
+            # At least so many, because a read that begins or ends within a commit reads the rest of it, too.
             limit_of_read = max(READ_AT_LEAST, min(READ_AT_ONCE, most - len(builder.found)))
             batch = await self._engine.feed.read(builder.position, limit_of_read, whole=True)
             check_same_store(store, batch.changes, searched=searched)

@@ -300,7 +300,8 @@ def written_list(page: _Page, level: Level, sought: Sequence[Sought], found: Seq
 
 
 def written(page: _Page, level: Level, sought: Sequence[Sought], found: Sequence[_Found]) -> list[bytes]:
-    """Return the texts of the same entities."""
+    """Return the JSON texts of entities with what `found` has for each hop. Raises InvalidQuery when they become too
+    large."""
     if _is_short(page, level, sought, found):
         return [orjson.dumps(entity) for entity in _filled(page, level, sought, found)]
     return _written(page, level, found)

@@ -29,7 +29,8 @@ def change_of(view: View, operators: Operators, limits: EntityLimits, prefix: st
 
 
 async def computing(view: View, operators: Operators, limits: EntityLimits, prefix: str = "") -> OperatorChange | None:
-    """Return the same, in a thread if there is much to check; None without operators."""
+    """Return what the engine computes for the operators, as `change_of` does, in a thread if there is much to check;
+    None without operators."""
     if not operators:
         return None
     arguments = view, operators, limits, prefix
@@ -45,8 +46,8 @@ def checks_of(operators: Operators) -> int:
 async def computing_all(
     view: View, operators: Sequence[Operators], limits: EntityLimits, count: int, indexed: bool
 ) -> list[OperatorChange | None]:
-    """Return the same for each of `count` bodies; `operators` may be empty. With `indexed`, errors contain the position
-    of the body."""
+    """Return what the engine computes for each of `count` bodies; `operators` may be empty. With `indexed`, errors
+    contain the position of the body."""
     changes: list[OperatorChange | None] = []
     violations: list[Violation] = []
     turn = Turn()

@@ -206,7 +206,7 @@ def poll_response(session_version: Version, packets: Sequence[Packet], *, octets
 
 
 def post_response() -> Response:
-    # Not text/plain, which some browsers would offer as a download in JSONP's hidden frame.
+    # Some browsers would offer text/plain as a download in JSONP's hidden frame.
     return _ok("text/html", b"ok")
 
 

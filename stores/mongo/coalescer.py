@@ -67,7 +67,7 @@ class Coalescer(Generic[Kind, Item, Answer]):
 
 def _copy_of(error: Exception) -> Exception:
     """Return an equal error for another caller: whoever raises an error adds to its traceback, and may add a cause."""
-    # Not `copy.copy`, which calls `__init__`: its parameters need not be `args`.
+    # `copy.copy` would call `__init__`, whose parameters need not be `args`.
     copy = type(error).__new__(type(error), *error.args)
     copy.__dict__.update(error.__dict__)
     copy.__cause__, copy.__context__ = error.__cause__, error.__context__

@@ -112,7 +112,7 @@ def alter_document(
 async def alter_row(
     row: RawBSONDocument, write: Update | Upsert | UpdateMany, by: str | None, revs: Revisions | None = None
 ) -> Alteration:
-    """Do the same for a raw document, in a thread if it takes long."""
+    """Return what `write` makes of a raw document, as `alter_document` does, in a thread if that takes long."""
     if len(row.raw) + (0 if write.compute is None else write.compute.size) > LARGE_DOCUMENT:
         return await in_thread(lambda: alter_document(decoded(row), write, by, revs))
     return alter_document(decoded(row), write, by, revs)

@@ -181,7 +181,7 @@ class Connection:
     def _make_client(self) -> AsyncMongoClient[Document]:
         make_safe()
         try:
-            # Not urlsplit: for it, "#" or "[" in a password ends the address, or is an error.
+            # For `urlsplit`, "#" or "[" in a password would end the address, or be an error.
             address, _, query = self._url.partition("?")
             if not address.startswith(("mongodb://", "mongodb+srv://")):
                 raise CannotOpen(_NOT_A_URL)

@@ -282,7 +282,7 @@ class SQLiteEngine:
                 return await self._writer.submit(partial(self._run_light, writes, key, definition), by)
         return await self._writer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)
 
-    # Not functions within `commit`: their many objects would make the garbage collector run more often.
+    # Methods, because the many objects of functions within `commit` would make the garbage collector run more often.
     def _run_one(self, write: Write, definition: Definitions) -> Written:
         if definition is not None:
             self._superseded.check(definition)
@@ -335,7 +335,7 @@ class SQLiteEngine:
         limit: int = MOST_HISTORY_ENTRIES,
         fields: frozenset[str] = frozenset(),
     ) -> History:
-        # Not on the loop: entries are compared in Python, and they may be large.
+        # In a thread, because entries are compared in Python, and may be large.
         return await self._readers.in_thread(
             lambda connection: read_history(connection, store, id, after, limit, fields)
         )

@@ -135,7 +135,7 @@ def _by_value(connection: apsw.Connection, table: StoreTable, wanted: Newest, re
         text = render(doc)
         collected.count(text)
         found.setdefault(number, []).append(((-math.inf if time is None else time, id), text))
-    # Not sorted by SQL, which would carry the documents through the sorter.
+    # Sorted here: SQL would carry the documents through its sorter.
     return {wanted.values[number]: [text for _, text in sorted(texts, reverse=True)] for number, texts in found.items()}
 
 

@@ -109,7 +109,7 @@ class Writer:
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            # Not at once: jobs that other tasks submit in this iteration of the loop join the batch.
+            # In the next iteration of the loop, so that jobs that other tasks submit in this one join the batch.
             loop.call_soon(self._next_batch)
         # The cancellation of a submitter cancels only this future: a job that has begun is still carried out.
         return await job.done  # type: ignore[no-any-return]

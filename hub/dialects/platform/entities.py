@@ -304,7 +304,7 @@ async def idempotency_key(
     head = b"\0".join((call.method.encode(), call.scope["path"].encode(), call.scope["query_string"], b""))
     expires = now_ms() + context.settings.idempotency_hours * HOUR
     digest = context.key.digest
-    # Not one text of both: copying sixty megabytes holds up the loop.
+    # Head and body are hashed one after the other: to join them would copy sixty megabytes on the loop.
     if len(body) > SMALL_BODY:
         fingerprint = await in_thread(digest, "idempotency", head, body)
     else:

@@ -267,8 +267,8 @@ def next_link(path: str, pairs: Pairs, cursor: str) -> str:
 
 
 def next_list_link(path: str, pairs: Pairs, page: Query, cursor: str) -> str:
-    """Return the same for a page of a list. With a cursor that is too long for a header it skips the entities of this
-    page too."""
+    """Return the Link header of the next page of a list. In place of a cursor that is too long for a header it has the
+    offset."""
     if len(cursor) <= MOST_CURSOR:
         return next_link(path, pairs, cursor)
     return _link(path, [*_without(pairs, "offset"), ("offset", str(page.offset + page.limit))])
