@@ -225,8 +225,8 @@ class Fanout:
                 yield from self._pause()  # nobody joins meanwhile: a new channel would not be looked at
 
     def _find_last_of(self, channel: Channel[Subscriber], order: bytes) -> Slices:
-        """Find the last change of the current commit that a channel shows, for members that have joined within the commit.
-        `order` is that of the first change that they get."""
+        """Find the last change of the current commit that a channel shows, for members that have joined within the
+        commit. `order` is that of the first change that they get."""
         for later, change in reversed(self._commit.after(order)):
             if (yield from self._seen(channel, change, later)) is not None:
                 self._commit.lasts[channel] = change.position

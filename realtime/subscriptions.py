@@ -324,8 +324,8 @@ class Subscriptions:
     def _replay_at_once(
         self, subscription: Subscription, replay: Replay, missed: _Missed, start: int
     ) -> tuple[int, bool]:
-        """Deliver some of the changes from index `start` on, without waiting. Return the index of the next one, and whether
-        delivery stopped there because the change takes long to evaluate."""
+        """Deliver some of the changes from index `start` on, without waiting. Return the index of the next one, and
+        whether delivery stopped there because the change takes long to evaluate."""
         fanout, offer = self._fanout, self.sink.offer
         end, size = start, 0
         turn_ends = time.perf_counter() + PIECE_SECONDS
