@@ -7,7 +7,6 @@ Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), NIST SP 800-38D (AES-GCM), RFC 5297 (
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -20,6 +19,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from stores import base64url
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -52,7 +53,7 @@ class SecretKey:
         """Return a key written as 64 hexadecimal digits or as base64url. Raises BadKey."""
         text = text.strip()
         try:
-            material = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else _from_base64(text)
+            material = bytes.fromhex(text) if len(text) == 2 * KEY_BYTES else base64url.decode(text)
         except (ValueError, binascii.Error):
             raise BadKey(f"a secret key is {KEY_BYTES} bytes as hexadecimal digits or base64url") from None
         return cls(material)
@@ -107,12 +108,12 @@ class Sealer:
         refused.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        return _to_base64(nonce + self._cipher.encrypt(nonce, data, context.encode()))
+        return base64url.encode(nonce + self._cipher.encrypt(nonce, data, context.encode()))
 
     def unseal(self, text: str, context: str = "") -> bytes:
         """Return the data of a sealed text. Raises BadSeal."""
         try:
-            sealed = _from_base64(text)
+            sealed = base64url.decode(text)
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
         except (ValueError, binascii.Error, InvalidTag):
             raise BadSeal("this was not sealed here") from None
@@ -126,19 +127,11 @@ class Cover:
 
     def seal(self, data: bytes) -> str:
         """Return `data`, which must not be empty, encrypted as URL-safe text."""
-        return _to_base64(self._cipher.encrypt(data, None))
+        return base64url.encode(self._cipher.encrypt(data, None))
 
     def unseal(self, text: str) -> bytes:
         """Return the data of a sealed text. Raises BadSeal."""
         try:
-            return self._cipher.decrypt(_from_base64(text), None)
+            return self._cipher.decrypt(base64url.decode(text), None)
         except (ValueError, binascii.Error, InvalidTag):
             raise BadSeal("this was not sealed here") from None
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _from_base64(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -7,14 +7,13 @@ and ``{"$bson": "<base64>"}`` is a BSON value that another program wrote to Mong
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
-from stores import ordering
+from stores import base64url, ordering
 from stores.errors import InvalidQuery
 from stores.ordering import MISSING_LEAF
 from stores.parse import check_value
@@ -67,13 +66,13 @@ def _compound(values: tuple[Any, ...], sort: Order) -> bytes:
 
 def encode_cursor(key: Key, sort: Order) -> str:
     """Return `key` as text for a URL, bound to `sort`."""
-    return base64.urlsafe_b64encode(_digest(sort) + orjson.dumps(key)).rstrip(b"=").decode()
+    return base64url.encode(_digest(sort) + orjson.dumps(key))
 
 
 def decode_cursor(text: str, sort: Order) -> Key:
     """Return the key in a cursor. Raises InvalidQuery for one that is malformed or was made for another sort."""
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64url.decode(text)
         key = orjson.loads(data[_DIGEST_BYTES:])
     except ValueError:
         raise InvalidQuery("after", "this is not a cursor") from None

@@ -135,6 +135,8 @@ class Sort:
 CREATION: Final = (Sort(("time",)), Sort(("_id",)))
 """The default order: by creation; the id breaks ties."""
 
+NEWEST_FIRST: Final = tuple(Sort(each.path, descending=True) for each in CREATION)
+
 
 @dataclass(slots=True)  # not frozen: each list makes two, and a frozen one takes three times as long to make
 class Query:

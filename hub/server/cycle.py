@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from hub.http.errors import AnswerBroken, ClientGone, status_text
 from hub.http.scope import WHOLE_ANSWER
+from stores.tasks import is_cancelled
 
 CLOSE: Final = (b"connection", b"close")
 LENGTH: Final = b"content-length"
@@ -24,12 +25,6 @@ LARGE_BODY: Final = 49_152
 
 def _ignore() -> None:
     pass
-
-
-def _is_cancelled() -> bool:
-    """Return whether the running task itself was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class HubCycle(RequestResponseCycle):
@@ -56,7 +51,7 @@ class HubCycle(RequestResponseCycle):
         except (ClientGone, AnswerBroken):
             self.transport.abort()  # in the middle of an answer
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 self.transport.abort()  # the hub stops, and the time for requests to end is over
             else:  # also if something else was cancelled, which this request waited for
                 self.logger.error("Exception in ASGI application\n", exc_info=error)

@@ -19,11 +19,9 @@ from stores.mongo.reading import renderer_of
 from stores.mongo.slow_reads import milliseconds
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path
-from stores.query import CREATION, Projection, Sort
+from stores.query import NEWEST_FIRST, Projection
 from stores.relation import Value, values_along
 from stores.turns import Turn
-
-NEWEST_FIRST: Final = tuple(Sort(each.path, descending=True) for each in CREATION)
 
 _CONCERN: Final[Document] = {"level": "majority"}
 

@@ -13,7 +13,6 @@ Source: MongoDB specifications, "Change Streams"; `src/mongo/db/pipeline/resume_
 from __future__ import annotations
 
 import re
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -22,6 +21,7 @@ import bson
 from bson import Timestamp
 from bson.errors import BSONError
 
+from stores import base64url
 from stores.bounds import Limit
 from stores.errors import HistoryGone
 from stores.options import Seal
@@ -84,7 +84,7 @@ def plain(epoch: Epoch, text: str) -> str:
 
 def _of_bytes(epoch: Epoch, token: Token) -> str:
     data = _bytes_of(token)
-    return f"{epoch.name}.{chr(data[0])}{_encode(data[1:])}"
+    return f"{epoch.name}.{chr(data[0])}{base64url.encode(data[1:])}"
 
 
 def _bytes_of(token: Token) -> bytes:
@@ -127,7 +127,7 @@ def _parse(kind: str, text: str) -> Resume:
         if time.inc == _LAST_INCREMENT:  # no time of that second follows it, and the hub makes no such position
             raise ValueError(text)
         return Resume(time)
-    return _of_token(kind, b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    return _of_token(kind, base64url.decode(text))
 
 
 def _of_token(kind: str, data: bytes) -> Resume:
@@ -136,10 +136,6 @@ def _of_token(kind: str, data: bytes) -> Resume:
     if kind == "b":
         return after_token(bson.decode(data))
     raise ValueError(kind)
-
-
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _time_of(data: bytes) -> Timestamp:

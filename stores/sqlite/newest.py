@@ -20,7 +20,7 @@ from stores.errors import ReadTooLarge
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path
 from stores.protocol import UNBOUNDED
-from stores.query import CREATION, Equal, In, Projection, Query, Sort
+from stores.query import NEWEST_FIRST, Equal, In, Projection, Query
 from stores.relation import Value, values_along
 from stores.sqlite import reference_index
 from stores.sqlite.allowance import allowance
@@ -35,7 +35,6 @@ from stores.sqlite.visibility_index import acl_key_of, sees_little
 
 _PIECE = 20
 """Entities that are measured together."""
-NEWEST_FIRST = tuple(Sort(each.path, descending=True) for each in CREATION)
 
 
 def read_newest(connection: apsw.Connection, table: StoreTable, wanted: Newest, projection: Projection) -> Texts:

@@ -22,6 +22,7 @@ THREADS_OF_THE_HUB: Final = {
     "realtime/fanout.py": "one slow filter at a time",
     "realtime/reconcile.py": "two views at a time",
     "stores/sqlite/readers.py": "pools of its own, behind the turns of reads; the end of a pool",
+    "stores/sqlite/streams.py": "the same pools, behind the turns of pieces of long lists",
     "stores/sqlite/writer.py": "a pool of its own",
     "stores/threads.py": "the work of requests",
 }
