@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time as clock
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -12,25 +11,20 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
-from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from stores.errors import Unavailable, refused_at
+from stores.errors import refused_at
 from stores.mongo.array_paths import naming_paths
 from stores.mongo.batched_inserts import BatchedInserts
 from stores.mongo.bounding import check_size
 from stores.mongo.codec import revision, to_document
 from stores.mongo.compile import REVISION, UNNUMBERED
-from stores.mongo.conflicts import Conflicts
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.definition_gate import DefinitionGate
 from stores.mongo.entity_turns import EntityTurns
 from stores.mongo.errors import (
-    WRITE_CONFLICT,
-    beyond_cache,
-    code_of,
-    is_beyond_cache,
     is_of_wrong_type,
     refusals_at,
     store_errors,
@@ -40,9 +34,9 @@ from stores.mongo.locks import Numbers, Precedence, make_locks
 from stores.mongo.orphans import end_orphans
 from stores.mongo.planning import guard_id, guards_of, is_bulk, is_large, runs_of, with_long_procedures
 from stores.mongo.procedures import proceed
+from stores.mongo.repetition import Repetition
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
-from stores.mongo.structure import KEYS
 from stores.mongo.writes import Writer
 from stores.protocol import (
     Definitions,
@@ -65,7 +59,6 @@ from stores.turns import Places
 T = TypeVar("T")
 Attempt = Callable[[], Awaitable[list[Written]]]
 
-_GIVE_UP_SECONDS: Final = 15.0
 _SUSPICIOUS_SECONDS: Final = 1.0
 """Seconds after which a commit is suspicious. It normally takes milliseconds; it may be waiting for a transaction whose
 hub has died."""
@@ -84,17 +77,8 @@ _BULK: Final = 16
 
 _BULK_EACH: Final = 8
 
-_LONGEST_PAUSE: Final = 0.2
-
 _COLLISIONS: Final = 2
 """Collisions after which a transaction that locks exclusively goes before others."""
-
-_CACHE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts, in which the server writes parts of its full cache to disk: on a busy machine this takes
-time."""
-
-_BULK_CACHE_PAUSES: Final = (1.0,)
-"""The same for bulk changes: one may write much more than the cache holds, and each attempt takes seconds."""
 
 
 class Committer:
@@ -314,55 +298,35 @@ class Committer:
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
         long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
-        pause = 0.002
-        bulk, large = is_bulk(writes), is_large(writes)
-        pauses = iter(_BULK_CACHE_PAUSES if bulk else _CACHE_PAUSES)
-        conflicts, mended, collisions = Conflicts(self._connection), False, 0
         async with AsyncExitStack() as held:
             await held.enter_async_context(turn)
             session = await held.enter_async_context(self._connection.client.start_session())
             number = held.enter_context(self._numbers.number())
             room = await held.enter_async_context(Room(self._large, number, {write.store for write in writes}))
-            give_up = clock.monotonic() + _GIVE_UP_SECONDS
+            repetition, mended = Repetition(self._connection, writes, room), False
             while True:
-                if any(isinstance(write, Procedure) for write in writes):
-                    give_up += await self._in_line(writes, room, held, collisions)
-                if not self._gate.is_free_for(writes):
-                    room.leave()  # those for whom the gate waits may need it
-                if large:
-                    await self._take_room(writes, room)
+                await self._enter(writes, room, held, repetition)
                 try:
                     with self._gate.attempt(definition, writes):
                         async with self._gate.changing(writes) as note:
-                            async with await session.start_transaction(
-                                ReadConcern("snapshot"), WriteConcern("majority", j=True)
-                            ):
-                                with of_transaction():
-                                    result = await work(session, room)
-                                await _end(session, give_up)
+                            result = await _transact(session, partial(work, session, room), repetition.give_up)
                             note(result)
                     return result
                 except PyMongoError as error:
-                    if is_beyond_cache(error) and (wait := next(pauses, None)) is not None:
-                        await asyncio.sleep(wait)  # it keeps its room, so no other large one fills the cache meanwhile
+                    if not is_of_wrong_type(error) or mended:
+                        await repetition.after(error)
                         continue
-                    if is_of_wrong_type(error) and not mended:
-                        await self._drop_false_revisions(room.stores)
-                        mended = True
-                        continue
-                    if not _is_collision(error):
-                        raise
-                    stores = {META, KEYS, *room.stores}
-                    if (bulk or room.is_taken) and not await conflicts.explain(error, stores):
-                        raise beyond_cache() from error
-                    if clock.monotonic() > give_up:
-                        if code_of(error) != WRITE_CONFLICT:
-                            raise
-                        raise Unavailable("others change the same entities all the time") from error
-                room.leave()
-                collisions += 1
-                await asyncio.sleep(random.uniform(0, pause))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await self._drop_false_revisions(room.stores)
+                mended = True
+
+    async def _enter(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, repetition: Repetition) -> None:
+        """Wait, before an attempt, for what others must do or leave first. Raises TooManySlowWrites."""
+        if any(isinstance(write, Procedure) for write in writes):
+            repetition.give_up += await self._in_line(writes, room, held, repetition.collisions)
+        if not self._gate.is_free_for(writes):
+            room.leave()  # those for whom the gate waits may need it
+        if is_large(writes):
+            await self._take_room(writes, room)
 
     async def _take_room(self, writes: Sequence[Write], room: Room) -> None:
         """Take room before the transaction, which holds guards and leases that others need. Those for whom the gate
@@ -389,6 +353,14 @@ class Committer:
         return clock.monotonic() - began
 
 
+async def _transact(session: Session, work: Callable[[], Awaitable[T]], give_up: float) -> T:
+    async with await session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority", j=True)):
+        with of_transaction():
+            result = await work()
+        await _end(session, give_up)
+    return result
+
+
 async def _end(session: Session, give_up: float) -> None:
     """Commit, and repeat the command while its result is unknown. The server commits a transaction only once."""
     while True:
@@ -397,8 +369,3 @@ async def _end(session: Session, give_up: float) -> None:
         except PyMongoError as error:
             if not error.has_error_label("UnknownTransactionCommitResult") or clock.monotonic() > give_up:
                 raise
-
-
-def _is_collision(error: PyMongoError) -> bool:
-    """Return whether a repeated transaction may succeed at once. Without a primary it cannot."""
-    return error.has_error_label("TransientTransactionError") and not isinstance(error, ServerSelectionTimeoutError)

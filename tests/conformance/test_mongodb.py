@@ -55,7 +55,7 @@ def leave_no_sockets() -> Iterator[None]:
 async def database(mongodb: str) -> AsyncIterator[Database]:
     fresh = mongo_database(mongodb)
     yield fresh
-    await fresh.drop()
+    await fresh.empty()
 
 
 @asynccontextmanager

@@ -44,7 +44,7 @@ def server() -> Iterator[str]:
 async def database(server: str) -> AsyncIterator[Database]:
     fresh = mongo_database(server)
     yield fresh
-    await fresh.drop()
+    await fresh.empty()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ Act = Callable[[Documents], Awaitable[object]]
 async def database(mongodb: str) -> AsyncIterator[Database]:
     fresh = mongo_database(mongodb)
     yield fresh
-    await fresh.drop()
+    await fresh.empty()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ OPEN_STREAMS = [
 async def database(mongodb: str) -> AsyncIterator[Database]:
     fresh = mongo_database(mongodb)
     yield fresh
-    await fresh.drop()
+    await fresh.empty()
 
 
 async def open_streams(database: Database) -> int:

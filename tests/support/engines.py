@@ -38,8 +38,13 @@ class Database:
     async def drop(self) -> None:
         if self.kind == "mongodb":
             async with AsyncMongoClient[dict[str, object]](self.location) as client:
+                await client.drop_database(client.get_default_database())
+
+    async def empty(self) -> None:
+        """Remove what a test leaves, in half the time: `drop` waits for 0.1 s in the server."""
+        if self.kind == "mongodb":
+            async with AsyncMongoClient[dict[str, object]](self.location) as client:
                 database = client.get_default_database()
-                # One by one: `dropDatabase` waits for 0.1 s.
                 for name in await database.list_collection_names():
                     await database.drop_collection(name)
 
@@ -62,7 +67,7 @@ async def fitting_database(kind: str, request: pytest.FixtureRequest, folder: Pa
         return
     fresh = mongo_database(request.getfixturevalue("mongodb"))
     yield fresh
-    await fresh.drop()
+    await fresh.empty()
 
 
 @asynccontextmanager
