@@ -58,8 +58,8 @@ def reader_of(principal: Principal, view: View) -> View | None:
 
 
 def _make_view(principal: Principal, definition: StoreDefinition, method: str) -> View | None:
-    """Built-in grants count only without a scope, which already covers all that the principal owns or that is shared
-    with it."""
+    """Return the view, or None. Built-in grants count only without a scope, which already covers all that the principal
+    owns or that is shared with it."""
     may = principal.may_administer if definition.system else principal.may
     if may(method, definition.name):
         where, readonly = visible_to(principal), frozenset[str]()

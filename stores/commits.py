@@ -73,7 +73,7 @@ def mark_commits(
 
 
 class LargeCommits:
-    """The latest commits that were seen to be too large: who reads a part of one cannot tell."""
+    """Remembers the latest commits that were too large, because a later part of one may look small."""
 
     def __init__(self) -> None:
         self._known: dict[str | None, None] = {}

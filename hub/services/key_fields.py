@@ -18,7 +18,8 @@ def with_keys(definition: StoreDefinition, stores: Definitions) -> StoreDefiniti
 
 
 def _with_key(field: Field, stores: Definitions, seen: frozenset[tuple[str, str]]) -> Field:
-    """`seen` are the keys that lead here: a key may be a reference itself, and in a circle none of them has a type."""
+    """Return the field with the field that it refers to by its key. `seen` are the keys that lead here: a key may be a
+    reference itself, and in a circle none of them has a type."""
     if field.fields:
         return replace(field, fields=tuple(_with_key(each, stores, seen) for each in field.fields))
     place = field.store, field.by

@@ -1,5 +1,5 @@
 """Checks that a store has kept its definition since a position of the feed. Changes from before must not be shown: a
-field that is no field any more may have been hidden then."""
+field that was removed since may have been hidden then."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def _renew_idempotency(connection: apsw.Connection) -> None:
 
 
 def _renew_indexes(connection: apsw.Connection, tables: Collection[StoreTable]) -> None:
-    """Make the indexes of paths those that the present version makes. Their names once held paths as they are, so that
-    paths which differ in case only took each other's indexes away."""
+    """Create the indexes of paths again whose statements have changed. Names of indexes ignore case, and the names of
+    earlier versions held the paths as they are: paths that differ in case only overwrote each other's indexes."""
     found = "SELECT name, sql FROM sqlite_schema WHERE type='index' AND name GLOB 'x[uscmn]_*:*'"
     present: dict[str, str] = dict(connection.execute(found))
     wanted = [(table, p.path, indexes(table, p.path, p.unique)) for table in tables for p in table.paths.values()]

@@ -58,7 +58,8 @@ CREATE INDEX IF NOT EXISTS idempotency_expires ON idempotency(expires);
 """
 
 # The definition of a store creates its table. `rev`, `owner` ... repeat values in `doc`; the ACL holds the users and
-# groups, other than the owner, that may see each entity according to `doc` (`stores.sqlite.visibility_index`).
+# groups, other than the owner, that may see each entity according to `doc` (`stores.sqlite.visibility_index`). Its
+# column `viewer` is a key of the ACL; to rename it would change every existing file.
 STORE_TABLE = """
 CREATE TABLE {table}(
   row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER, at INTEGER, rev INTEGER NOT NULL, owner TEXT,

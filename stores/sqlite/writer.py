@@ -65,14 +65,14 @@ class Job:
 class Writer:
     """The only user of the writing connection.
 
-    `changes_made` returns what the open transaction adds to the feed. `published` gets it once it is durable, on the
-    loop.
+    `changes_made` returns what the open transaction adds to the feed. `publish` is called with it on the loop, once it
+    is durable. `light` and `heavy` are the jobs that wait: to run on the loop, and to run in the thread.
     """
 
     connection: apsw.Connection
     transaction: Transaction
     changes_made: Callable[[], CommittedChanges]
-    published: Callable[[CommittedChanges], None]
+    publish: Callable[[CommittedChanges], None]
     light: Queue[Job] = field(default_factory=Queue)
     heavy: Queue[Job] = field(default_factory=Queue)
     _changes: CommittedChanges | None = None
@@ -228,7 +228,7 @@ class Writer:
             first.committed()
         changes, self._changes = self._changes, None
         if changes is not None:
-            self.published(changes)
+            self.publish(changes)
         for job in batch:
             if job.done.done():
                 continue

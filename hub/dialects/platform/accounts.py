@@ -20,6 +20,9 @@ from hub.services.credentials import PROOF
 LONGEST: Final = 1_000
 """Largest number of characters of a login, password, token or code."""
 
+SIGNED: Final = {"sucess": True, "success": True}
+"""Both spellings: the first clients read the former."""
+
 
 # Signing in and out.
 
@@ -30,7 +33,7 @@ async def sign_in(context: PlatformContext, call: Call) -> Answer:
     issued = await context.accounts.sign_in(*given, "session", call.address, call.header(b"user-agent") or "")
     foreign = from_trusted(call, context.origins)
     cookie = answers.session_cookie(call, issued.credential, issued.expires_at, foreign=foreign)
-    return json_answer({"sucess": True, "success": True}, headers=[cookie])
+    return json_answer(SIGNED, headers=[cookie])
 
 
 async def issue_token(context: PlatformContext, call: Call) -> Answer:
@@ -38,8 +41,7 @@ async def issue_token(context: PlatformContext, call: Call) -> Answer:
     issued = await context.accounts.sign_in(*given, "access", call.address, call.header(b"user-agent") or "")
     return json_answer(
         {
-            "sucess": True,
-            "success": True,
+            **SIGNED,
             "type": "access",
             "token": issued.credential,
             "issuedAt": issued.issued_at,
@@ -51,7 +53,7 @@ async def issue_token(context: PlatformContext, call: Call) -> Answer:
 async def sign_out(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
     await context.accounts.sign_out(principal)
-    return json_answer({"sucess": True, "success": True}, headers=answers.forgotten_cookies(call))
+    return json_answer(SIGNED, headers=answers.forgotten_cookies(call))
 
 
 async def who_am_i(context: PlatformContext, call: Call, principal: Principal) -> Answer:
