@@ -354,3 +354,8 @@ class Connection(ClientOutput):
         """Wait until the application has handled all input."""
         if self._inbox is not None:
             await self._inbox.done()
+
+    def end_work(self) -> None:
+        """Cancel what the application still does for the client."""
+        if self._inbox is not None:
+            self._inbox.end()

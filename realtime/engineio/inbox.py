@@ -57,6 +57,10 @@ class Inbox:
         """Wait until the application has handled all items."""
         await asyncio.wait((self._worker,))
 
+    def end(self) -> None:
+        """Cancel the application's work. What waits is not handled."""
+        self._worker.cancel()
+
     async def _work(
         self, job: Awaitable[None], hand_over: Callable[[object], Result], done: Callable[[], None]
     ) -> None:

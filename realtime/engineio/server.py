@@ -163,7 +163,7 @@ class EngineIOServer:
 
     async def shutdown(self, patience: float = LAST_WORK) -> None:
         """Close every connection, accept no new one, and wait for up to `patience` seconds until the application has
-        handled the disconnects."""
+        handled the disconnects. Work that goes on after that is cancelled."""
         self._is_closing = True
         connections = list(self.connections.values())
         for connection in connections:
@@ -172,6 +172,8 @@ class EngineIOServer:
             async with asyncio.timeout(patience):
                 for connection in connections:
                     await connection.inbox_done()
+        for connection in connections:
+            connection.end_work()
         self.deadlines.stop()
 
     # HTTP

@@ -594,18 +594,22 @@ async def test_during_a_shutdown_clients_are_told_to_come_back() -> None:
 
 
 async def test_a_shutdown_does_not_wait_for_work_without_end() -> None:
-    """The application may wait for a database that never answers. Its client has gone."""
-    begun = asyncio.Event()
+    """The application may wait for a database that never answers. Its work is cancelled."""
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def work(connection: Connection, data: str | bytes) -> None:
         begun.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
 
     async with echo(on_message=work) as (served, heard, server), served.websocket(4) as websocket:
         await websocket.send("4work")
         await soon(begun.wait())
         await soon(server.shutdown(patience=0.01))
         assert (await until_closed(websocket))[1] == "shutdown"
+        await soon(ended.wait())
         assert heard.gone == []
 
 
