@@ -359,8 +359,8 @@ class EntityService:
         made = await prepare(replaced, self._engine)
         if made.before is not None:
             revs = revision_of(made.before, revs)
-        emptied = {n: None for n in view.definition.by_id if n not in view.hidden and n not in ASSIGNED}
-        return await self._system.change(principal, view, id, body, emptied | made.fields, revs)
+        emptied = view.definition.by_id.keys() - view.hidden - ASSIGNED - made.fields.keys()
+        return await self._system.change(principal, view, id, body, made.fields, revs, emptied=emptied)
 
     def _user_ids(self, users: object) -> list[str]:
         if not isinstance(users, list) or len(users) > self._bounds.items:

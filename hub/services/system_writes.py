@@ -3,7 +3,7 @@ answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import orjson
@@ -94,7 +94,10 @@ class SystemStoreWrites:
         fields: Entity,
         revs: Revisions | None,
         compute: OperatorChange | None = None,
+        *,
+        emptied: Collection[str] = (),
     ) -> tuple[bytes, int]:
+        """Merge `fields` into the entity, and empty those of its members that are in `emptied`."""
         store, hooks = view.store, self._hooks[view.store]
 
         note = note_of(id)
@@ -104,7 +107,9 @@ class SystemStoreWrites:
                 # As if their results had been sent: the hooks judge values. The write requires this revision.
                 computed = as_fields(compute, before, fields)
                 sent = body | computed
-                allowed = view.writable(stamp_change(fields | computed), sent, before)
+                # Not those without a value: null in place of a missing member would be a change.
+                empty = {name: None for name in emptied if before.get(name) is not None}
+                allowed = view.writable(stamp_change(empty | fields | computed), sent, before)
                 prepared = await hooks.change(principal, before, sent, allowed)
                 await self._resolver.confirm(principal)
                 moves = hooks.moves(prepared)
@@ -117,7 +122,8 @@ class SystemStoreWrites:
                     committed = await hooks.commit_change(before, after, writes, principal.user_id, view.definition)
             [written] = guarded.outcomes(committed)
             answer = text_of(reader_of(principal, view), written), written.rev
-            return answer, stamping.overlapped if moves else None, hooks.alters_principals(prepared)
+            forgets = _has_effect(before, written, prepared) and hooks.alters_principals(prepared)
+            return answer, stamping.overlapped if moves else None, forgets
 
         answer, overlapped, forgets = await retry_on_current(self._engine, store, id, view.where, revs, attempt)
         # In force before the answer is sent, not when the feed brings the change: the next request must see it.
@@ -145,6 +151,11 @@ class SystemStoreWrites:
         self._resolver.forget_entity(store, id)
         await hooks.deleted(before)
         return text_of(reader_of(principal, view), written), written.rev
+
+
+def _has_effect(before: Entity, written: Written, prepared: Prepared) -> bool:
+    """Return whether the write altered the entity, or wrote anything beside it."""
+    return written.rev != before["_rev"] or any(not isinstance(write, Expect) for write in prepared.more_writes)
 
 
 async def prepare_all(

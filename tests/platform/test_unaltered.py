@@ -8,7 +8,8 @@ import pytest
 
 from stores.records import SYSTEM_FIELDS
 from tests.platform.answers import good, refused
-from tests.support.hub import Client, Hub
+from tests.support.hub import Client, Hub, unique
+from tests.support.racing import Racing
 
 FIELDS: list[dict[str, Any]] = [
     {"id": "number", "type": "Text", "unique": True},
@@ -44,6 +45,52 @@ async def test_equal_values_leave_the_entity_as_it_is(user: Client, store: str) 
     assert good(await user.patch(f"/{store}", {}, {"n": 1}))["count"] == 0
     assert good(await user.get(f"/{store}", {"since": position}))["changes"] == []
     assert len(good(await user.get(path + "/history"))["history"]) == 1
+
+
+SYSTEM: dict[str, list[Any]] = {
+    "users": [{}, {"name": "Ada", "roles": [], "disabled": False}, {"password": "open sesame 1"}],
+    "groups": [{"name": "staff"}],
+    "roles": [{"scopes": ["GET /units/*"]}],
+    "tokens": [{"name": "till"}, {"name": "till", "scopes": ["GET /units/*"], "expires": None}],
+    "stores": [{}, {"fields": FIELDS, "open": False}, {"indexes": ["n"], "description": "Orders"}],
+}
+NAMED = {"users": "login", "roles": "name", "stores": "name"}
+"""Members that are unique."""
+
+
+@pytest.mark.parametrize(("store", "body"), [(store, body) for store, bodies in SYSTEM.items() for body in bodies])
+async def test_an_entity_of_a_system_store_is_put_back_as_it_was_shown(admin: Client, store: str, body: Any) -> None:
+    """Members that it does not have stay missing. Those that a replacement has emptied can be put back too."""
+    if store in NAMED:
+        body = body | {NAMED[store]: unique("name")}
+    made = await admin.make(store, body)
+    path, shown = f"/{store}/{made['_id']}", await admin.see(store, made["_id"])
+    position = (await admin.get(f"/{store}?limit=0")).headers["x-position"]
+    answer = await admin.put(path, shown, if_match='"1"')
+    assert good(answer) == shown | {"success": True}
+    assert answer.headers["etag"] == '"1"'
+    assert good(await admin.get(f"/{store}", {"since": position}))["changes"] == []
+    assert len(good(await admin.get(path + "/history"))["history"]) == 1
+    if store == "users":
+        emptied = good(await admin.put(path, {"login": shown["login"]}))
+        assert [name for name in body if emptied.get(name) is not None] == ["login"]
+        assert emptied.keys() == {*shown, "success"}
+        assert good(await admin.put(path, emptied)) == emptied
+
+
+@pytest.mark.parametrize("store", ["users", "groups", "roles"])
+async def test_principals_outlive_what_alters_nothing(racing: Racing, store: str, monkeypatch: Any) -> None:
+    """Otherwise each such request would have them all read again."""
+    name = "login" if store == "users" else "name"
+    id = await racing.make(store, {name: "ada", **({"scopes": []} if store == "roles" else {})})
+    forgotten: list[str] = []
+    monkeypatch.setattr(racing.hub.resolver, "forget", lambda changes: None)  # that of the feed: it tells of `make` yet
+    monkeypatch.setattr(racing.hub.resolver, "forget_entity", lambda store, of: forgotten.append(of))
+    shown = await racing.see(store, id)
+    await racing.hub.entities.replace(racing.principal, store, id, shown, None)
+    assert forgotten == []
+    await racing.hub.entities.replace(racing.principal, store, id, shown | {name: "eve"}, None)
+    assert id in forgotten
 
 
 async def test_a_stale_condition_counts_all_the_same(user: Client, store: str) -> None:
