@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from stores.definitions import PENDING
 from stores.errors import FilterTooCostly, HistoryGone
 from stores.matcher import Predicate, compile_filter, weight_of
 from stores.projection import compile_projection
 from stores.query import Filter, Projection
 from stores.records import SYSTEM_FIELDS, Change, Entity, HistoryEntry, same
+from stores.schema import StoreDefinition
 from stores.steps import AT_LOOP, StepBudget, TakesLong
 from stores.threads import in_thread
 
@@ -141,54 +143,65 @@ class ChangeView:
         return ViewChange("update", change, entity, rev, changed) if changed else None
 
 
-UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search", "pending"})
+UNSEEN: Final = frozenset({*SYSTEM_FIELDS, "label", "description", "indexes", "unique", "search", PENDING})
 """Members of a store's definition that can change without an effect on any view of the store, except that `search`
 decides what a view with a search text contains."""
 
 UNSEEN_OF_FIELD: Final = frozenset(
     {"label", "required", "unique", "index", "search", "length", "options", "default", "min", "max"}
-    | {"max_items", "distinct"}
+    | {"max_items", "distinct", "on_delete", "start"}
 )
 
 
 def redefines(change: Change, *, searched: bool = False) -> bool:
     """Return whether a change of a store's definition may alter what is shown of its entities, with `searched` also
-    which of them a search finds; false for a new store."""
+    which of them a search finds, or begins a change of them in steps; false for a new store."""
     if change.before is None or change.after is None:
         return change.before is not None
-    return _shown(change.before, searched) != _shown(change.after, searched)
+    return _alters_views(change.before, change.after, searched)
 
 
-def redefined_by(entry: HistoryEntry, *, searched: bool = False) -> bool:
-    """Return the same for an entry in the audit trail of a definition; true also for the first one of a store."""
+def redefined_by(entry: HistoryEntry, definition: StoreDefinition, *, searched: bool = False) -> bool:
+    """Return the same for an entry in the audit trail of `definition`; true also for the first one of a store."""
     if entry.op != "update" or not entry.changed:  # without values, because they were too large
         return True
     old, new = ({name: pair[side] for name, pair in entry.changed.items()} for side in (0, 1))
-    return _shown(old, searched) != _shown(new, searched)
+    return _alters_views(old, new, searched, typed=bool(definition.fields))
 
 
-def _shown(definition: Entity, searched: bool) -> Entity:
-    """Return the members of a definition that decide what is shown, and found if it is searched."""
+def _alters_views(before: Entity, after: Entity, searched: bool, *, typed: bool = False) -> bool:
+    """Compare two definitions, or those members of them that differ. `typed`: the store has fields if no member says
+    which."""
+    begins_steps = before.get(PENDING) is None and after.get(PENDING) is not None
+    return begins_steps or _shape(before, searched, typed) != _shape(after, searched, typed)
+
+
+def _shape(definition: Entity, searched: bool, typed: bool) -> Entity:
+    """Return the members of a definition that decide what is shown, and found if it is searched. Definitions that mean
+    the same have the same shape, whichever defaults they spell out."""
     kept = {"search"} if searched else set()
-    shown = _without(definition, UNSEEN - kept)
-    if isinstance(definition.get("fields"), list):
-        shown["fields"] = _shown_fields(definition["fields"], UNSEEN_OF_FIELD - kept)
-    return shown
+    shape = _given(definition, UNSEEN - kept)
+    shape["fields"] = _shape_of_fields(definition.get("fields"), UNSEEN_OF_FIELD - kept)
+    is_open = definition.get("open")
+    if is_open is None:
+        is_open = not (shape["fields"] if "fields" in definition else typed)
+    return shape | {"open": is_open}
 
 
-def _shown_fields(fields: list[Any], unseen: frozenset[str]) -> Entity:
+def _shape_of_fields(fields: Any, unseen: frozenset[str]) -> Entity:
     """Return the fields by their names, and those inside of objects, without the settings that are not seen."""
-    shown: Entity = {}
-    for field in fields:
+    shape: Entity = {}
+    for field in fields if isinstance(fields, list) else ():
         if isinstance(field, dict):
-            seen = shown[str(field.get("id"))] = _without(field, unseen)
-            if isinstance(field.get("fields"), list):
-                seen["fields"] = _shown_fields(field["fields"], unseen)
-    return shown
+            shape[str(field.get("id"))] = _given(field, unseen) | {
+                "fields": _shape_of_fields(field.get("fields"), unseen)
+            }
+    return shape
 
 
-def _without(members: Entity, names: frozenset[str]) -> Entity:
-    return {name: value for name, value in members.items() if name not in names}
+def _given(members: Entity, unseen: frozenset[str]) -> Entity:
+    """Return the members that are seen and have a value: null, false and an empty list say the same as no member."""
+    return {name: value for name, value in members.items() if value and name not in unseen}
 
 
 def check_same_store(store: str, changes: Iterable[Change], *, searched: bool = False) -> None:

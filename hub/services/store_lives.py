@@ -59,7 +59,7 @@ class StoreLives:
         after: str | None = self._engine.feed.place(position)
         while after is not None:
             page = await self._engine.history("stores", life.definition.id, after)
-            if any(redefined_by(entry, searched=life.searched) for entry in page.entries):
+            if any(redefined_by(entry, life.definition, searched=life.searched) for entry in page.entries):
                 life.before = max(life.before, order)
                 return
             after = page.next

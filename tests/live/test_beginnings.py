@@ -287,29 +287,49 @@ async def test_ids_under_writes(connected: Connect, hub: Hub, user: Client, stor
 
 
 async def test_only_what_changes_views_ends_them(connected: Connect, hub: Hub, user: Client, beacon: Beacon) -> None:
-    """A new description, label, index or option does not, and a client that was disconnected can resume after it."""
+    """A new description, label, index or option does not, nor a default that is spelled out, or left out again by a
+    replacement. A client that was disconnected can resume after it, live and by delta sync."""
     field: dict[str, Any] = {"id": "n", "type": "Number"}
-    store = await hub.define(fields=[field])
+    serial: dict[str, Any] = {"id": "no", "type": "Serial"}
+    parent: dict[str, Any] = {"id": "parent", "type": "Reference", "store": await hub.define()}
+    plain = [field, serial, parent]
+    store = await hub.define(fields=plain)
     path = f"/stores/{(await hub.admin.list('stores', {'name': store}))[0]['_id']}"
     client, away = await connected(user), await connected(user)
     watch, missed = await client.watch(store), await away.watch(store)
     await away.close()
+    explicit = {"hidden": False, "many": False}
     harmless: list[dict[str, Any]] = [
         {"description": "Numbers"},
         {"label": "Numbers"},
         {"indexes": ["n"]},
-        {"fields": [field | {"label": "A number", "required": True, "index": True}]},
+        {"fields": [field | {"label": "A number", "required": True, "index": True}, serial, parent]},
+        {"fields": [field | explicit, serial, parent]},
+        {"open": False},
+        {"fields": [field, serial | {"start": 1000}, parent | {"on_delete": "clear"}]},
     ]
+
+    async def keeps_views(number: int) -> None:
+        await user.make(store, n=number)
+        await client.caught_up(beacon)
+        assert watch.ended is None
+        assert ops(watch.take())[-1][0] == "insert"
+        changes = (await user.get(f"/{store}", {"since": missed.position})).json()["changes"]
+        assert len(changes) == number + 1
+
     for number, change in enumerate(harmless):
         entity_of(await hub.admin.patch(path, change))
-        await user.make(store, n=number)
-    await client.caught_up(beacon)
-    assert watch.ended is None
-    assert ops(watch.take())[-1][0] == "insert"
+        await keeps_views(number)
+    for number, description in enumerate(("Figures", None), len(harmless)):
+        shown = entity_of(await hub.admin.get(path))
+        entity_of(await hub.admin.put(path, shown | {"description": description}))
+        await keeps_views(number)
+    entity_of(await hub.admin.put(path, {"name": store, "fields": plain}))
+    await keeps_views(len(harmless) + 2)
     again = await client.resume(missed)
     await client.caught_up(beacon)
-    assert [event["entity"]["n"] for event in again.take()] == [*range(len(harmless))]
-    hiding = [field, {"id": "m", "type": "Number", "hidden": True}]
+    assert [event["entity"]["n"] for event in again.take()] == [*range(len(harmless) + 3)]
+    hiding = [*plain, {"id": "m", "type": "Number", "hidden": True}]
     entity_of(await hub.admin.patch(path, {"fields": hiding}))
     await client.until(lambda: again.ended)
     assert (again.ended or {})["code"] == "410"

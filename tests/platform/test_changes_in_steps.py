@@ -103,6 +103,30 @@ async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Dat
         await every_entity_can_be_sent_back(hub.admin, store)
 
 
+async def test_a_change_in_steps_ends_views_at_its_start(hub: Hub, admin: Client, user: Client) -> None:
+    """Also one that only fills, and the positions from before it. What begins then lasts to its end and beyond."""
+    store = await hub.define(fields=[NAME])
+    await user.make_all(store, [{"name": each} for each in "abc"])
+    path = await definition_of(admin, store)
+    position = (await user.get(f"/{store}")).headers["x-position"]
+    fill: Entity = {"fields": [NAME | {"default": "x"}], "data": {"fill": ["name"], "steps": True}}
+    async with live(hub, user) as client:
+        watch = await client.watch(store)
+        good(await admin.patch(path, fill))
+        await client.until(lambda: watch.ended)
+        assert (watch.ended or {})["code"] == "410"
+        refused(await user.get(f"/{store}", {"since": position}), 410)
+        again = await client.watch(store)
+        position = (await user.get(f"/{store}")).headers["x-position"]
+        while await stepped(admin, path, 2) is not None:
+            pass
+        made = await user.make(store, {})
+        await client.until(lambda: again.events)
+        assert (again.ended, [event["entity"] for event in again.take()]) == (None, [made])
+        [change] = good(await user.get(f"/{store}", {"since": position}))["changes"]
+        assert change["entity"] == made
+
+
 @pytest.mark.parametrize("size", [0, -1, 1_001, True, "5", None, 1.5])
 async def test_the_size_of_a_step(admin: Client, bare_typed: str, size: Any) -> None:
     path = await definition_of(admin, bare_typed)
