@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Generic, TypeVar
 
+from realtime.change_view import ChangeView
 from realtime.term_index import Term, TermIndex, term_value
-from realtime.view import ChangeView
 from stores import query
 from stores.bounds import Limit
 from stores.canonical import canonical_text, tree_of

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import orjson
 
 from auth.positions import SEPARATOR, bind_to_nobody
-from realtime.view import ViewChange, ViewDifference, changed_fields
+from realtime.change_view import ViewChange, ViewDifference, changed_fields
 from stores.bounds import Limit
 from stores.projection import compile_projection
 from stores.query import Projection
@@ -33,7 +33,7 @@ def event_text(name: str, payload: dict[str, Any]) -> str:
 class ChangeEncoder:
     """Encodes changes for one topic.
 
-    It caches the text of the latest change until `rest`, because several channels of a topic use it.
+    It caches the text of the latest change until `drop_cached`, because several channels of a topic use it.
     """
 
     __slots__ = ("_change", "_heads", "topic")

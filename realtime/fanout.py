@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
+from realtime.change_view import ThreadedMatch, ViewChange
 from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.commits import CurrentCommit, commit_at
 from realtime.engineio import build_text_frame
@@ -23,7 +24,6 @@ from realtime.missed_changes import MissedChanges
 from realtime.replays import Replays
 from realtime.shares import FEW_STEPS, MOST_USER_STEPS, Shares
 from realtime.subscriber import Subscriber
-from realtime.view import Look, ViewChange
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Engine
 from stores.query import Filter
@@ -269,10 +269,10 @@ class Fanout:
             except TakesLong:
                 if not has_steps:
                     raise FilterTooCostly(MOST_USER_STEPS).at("MOST_USER_STEPS") from None
-                look = Look(view, change)
-                yield from self._pause(work=look)
+                threaded = ThreadedMatch(view, change)
+                yield from self._pause(work=threaded)
                 shares.take(user, view.spent)
-                event = look.result()
+                event = threaded.result()
         except FilterTooCostly as error:
             self._fail(channel, error, only_users_without_steps=not has_steps)
             return None

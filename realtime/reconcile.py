@@ -15,11 +15,12 @@ from typing import Annotated, Final
 
 import orjson
 
+from realtime.change_view import ViewDifference
 from realtime.client_sink import ClientSink
 from realtime.fanout import Fanout
+from realtime.redefinitions import check_same_store
 from realtime.subscriptions import PIECE
 from realtime.unread import UnreadList
-from realtime.view import ViewDifference, check_same_store
 from stores.bounds import Limit
 from stores.errors import FilterTooCostly, HistoryGone, Unavailable
 from stores.matcher import compile_filter

@@ -11,10 +11,10 @@ from dataclasses import replace
 from sys import getsizeof
 from typing import Final
 
+from realtime.change_view import ChangeView, ViewChange
 from realtime.channels import ChannelKey
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
-from realtime.view import ChangeView, ViewChange
 from stores.query import Filter
 from stores.records import Change
 from stores.steps import TakesLong

@@ -15,9 +15,9 @@ from auth.resolver import FOREVER, alters_principals
 from auth.system_stores import SYSTEM_STORES
 from realtime.context import LiveContext
 from realtime.engineio.deadlines import Deadlines
+from realtime.redefinitions import redefines
 from realtime.session import LiveSession
 from realtime.subscriptions import Subscription
-from realtime.view import redefines
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
 from stores.turns import Turn

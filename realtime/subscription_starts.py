@@ -9,10 +9,10 @@ from auth.positions import unbind
 from realtime.context import LiveContext
 from realtime.errors import SnapshotTooLarge
 from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, whole_body
+from realtime.redefinitions import check_same_store
 from realtime.requests import SubscribeRequest
 from realtime.subscriptions import Subscription
 from realtime.unread import ClientList
-from realtime.view import check_same_store
 from stores.errors import HistoryGone, Unavailable
 from stores.query import Query
 

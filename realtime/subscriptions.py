@@ -18,9 +18,9 @@ from realtime.channels import Channel, ChannelKey
 from realtime.client_sink import ClientSink
 from realtime.events import event_text
 from realtime.fanout import Fanout
+from realtime.redefinitions import check_same_store
 from realtime.replays import Replay
 from realtime.subscriber import Subscriber
-from realtime.view import check_same_store
 from stores.canonical import filter_text
 from stores.commits import rest_of_commit
 from stores.errors import StoreError

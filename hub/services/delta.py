@@ -10,7 +10,8 @@ from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from hub.services.store_lives import StoreLives
-from realtime.view import ChangeView, ViewChange, check_same_store
+from realtime.change_view import ChangeView, ViewChange
+from realtime.redefinitions import check_same_store
 from stores.bounds import Limit
 from stores.commits import rest_of_commit
 from stores.protocol import Batch, Engine

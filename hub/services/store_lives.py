@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from hub.services.registry import MOST_STORES
-from realtime.view import redefined_by
+from realtime.redefinitions import redefined_by
 from stores.errors import HistoryGone
 from stores.protocol import Engine
 from stores.schema import StoreDefinition

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 from realtime import reconcile
+from realtime.change_view import ViewDifference
 from realtime.fanout import Fanout
 from realtime.reconcile import LIST_ATTEMPTS, ChangedView, Reconciler, send_in_pieces
 from realtime.subscriptions import PIECE
 from realtime.unread import UnreadLists
-from realtime.view import ViewDifference
 from stores.errors import HistoryGone, Unavailable
 from stores.long_lists import LongLists
 from stores.parse import parse_filter

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from realtime.view import redefined_by, redefines
+from realtime.redefinitions import redefined_by, redefines
 from stores.records import Change, Entity, HistoryEntry, difference, new_id
 from stores.schema import Field, StoreDefinition
 
