@@ -17,7 +17,6 @@ from hub.http.held_answer import HeldAnswer
 from hub.http.proxies import PREFIX
 from hub.http.write_answer import WriteAnswer
 from hub.services.delta import Delta
-from hub.http.write_answer import WriteAnswer
 from realtime.change_view import ViewChange
 from realtime.events import commit_members
 from stores.aggregation import Aggregated, Aggregation, Group, Value
