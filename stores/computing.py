@@ -121,6 +121,7 @@ def prepared(
 ) -> tuple[Operators, list[Violation]]:
     """Return the operators with canonical values, and the rules that they break whatever the entity. `hidden` are the
     fields that are never shown to the caller."""
+    limits = limits.with_filters(definition.filter_fields)
     violations: list[Violation] = []
     operations: list[Operation] = []
     for operation in operators.operations:
@@ -198,7 +199,8 @@ def _canonical(it: Operation, definition: StoreDefinition) -> Operation:
         assert isinstance(it.value, list)
         return replace(it, value=[_element(field, value) for value in it.value])
     if it.operator is Operator.PULL:
-        return replace(it, value=_element(field, it.value))
+        # Like the value of a filter, without the defaults of members that it lacks: it is not written.
+        return replace(it, value=field.canonical(it.value))
     return replace(it, value=_as_stored(field, it.value))
 
 

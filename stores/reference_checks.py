@@ -17,8 +17,7 @@ import orjson
 from stores.computing import Compute, effective
 from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
-from stores.paths import split, value_at
-from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Upsert, Written, do, find
+from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not
 from stores.records import SYSTEM_FIELDS, Entity, now_ms
 from stores.relation import Relation, Value
@@ -111,12 +110,6 @@ def keys(relation: Relation, values: Iterable[Value]) -> tuple[str, ...]:
     return tuple(f"{relation.target}.{relation.by}:{value}" for value in values)
 
 
-def check_new(wanted: Wanted, visible: Sight) -> Steps:
-    """Check what new entities refer to."""
-    yield from wanted.check(visible)
-    return NOTHING_WRITTEN
-
-
 @dataclass(frozen=True, slots=True)
 class FieldChange:
     """What a write changes in each entity that meets `where`, at most `limit` of them. With `replace` it removes all
@@ -135,10 +128,9 @@ class FieldChange:
         computed = frozenset[str]() if self.compute is None else self.compute.names
         return computed | self.changes.keys()
 
-    def on_keys_of(self, relations: Iterable[Relation]) -> list[Relation]:
-        """Return those of the relations to this store whose key it may change or remove."""
-        names = self.names
-        return [each for each in relations if each.by in names or (self.replace and each.by not in SYSTEM_FIELDS)]
+    def may_change_key(self, relation: Relation) -> bool:
+        """Return whether it may change or remove the key of a relation to this store."""
+        return relation.by in self.names or (self.replace and relation.by not in SYSTEM_FIELDS)
 
     def after(self, entity: Entity) -> Entity:
         """Return the fields that it sets in an entity, with null for those that it removes."""
@@ -147,23 +139,104 @@ class FieldChange:
             removed = frozenset(name for name in entity if name not in fields and name not in SYSTEM_FIELDS)
         return fields | dict.fromkeys(removed)
 
-    def found(self, relations: Iterable[Relation]) -> Generator[Step, Any, list[Entity]]:
-        """Find the entities, with the fields that matter for these relations."""
+    def found(self, names: Iterable[str]) -> Generator[Step, Any, list[Entity]]:
+        """Find the entities, with these fields and those of which it is computed."""
         computed = () if self.compute is None else self.compute.names
-        fields = tuple(dict.fromkeys([*(relation.field for relation in relations), *computed]))
-        return find(self.store, self.where, self.limit, fields)
+        return find(self.store, self.where, self.limit, tuple(dict.fromkeys([*names, *computed])))
 
 
-def check_change(change: FieldChange, visible: Sight, relations: Sequence[Relation]) -> Steps:
-    """Check what a change newly refers to."""
-    wanted = Wanted()
-    for entity in (yield from change.found(relations)):
-        after, refers = change.after(entity), Wanted()
-        for relation in relations:
-            refers.add(relation, after)
-        wanted.include(refers.without({relation: relation.values(entity) for relation in relations}))
-    yield from wanted.check(visible)
-    return NOTHING_WRITTEN
+@dataclass
+class LeftKeys:
+    """Values by which others refer to entities, and which writes take away from these."""
+
+    _values: dict[Relation, dict[Value, None]] = field(default_factory=dict)
+
+    def add(self, relation: Relation, before: Entity, after: Entity) -> None:
+        """Add the value that an entity loses by a change. `after` are the fields that it sets, null where it removes
+        one."""
+        value = before.get(relation.by)
+        if value is not None and relation.by in after and after[relation.by] != value:
+            self._values.setdefault(relation, {})[value] = None
+
+    def check(self) -> Substeps:
+        """Raise DataStandsAgainst if something refers to one of them."""
+        for relation, values in self._values.items():
+            yield Lock(keys(relation, values), exclusive=True)
+            for piece in pieces(values):
+                if (yield from find(relation.store, In(relation.path, piece), 1, ())):
+                    raise DataStandsAgainst({relation.by: f"Entities of {relation.store} refer to this value."})
+
+
+@dataclass
+class ReferenceChecks:
+    """The checks of what writes to one store newly refer to, and of the values that they take away from entities to
+    which others refer.
+
+    `relations` are those of the store to others and to itself, `referring` those of others, and its own, to it. Those
+    in `late` are checked after the writes, by the entities as they are then: a reference of the store to itself by a
+    key that the same writes may set. All others are checked before.
+    """
+
+    visible: Sight
+    relations: Sequence[Relation]
+    referring: Sequence[Relation] = ()
+    late: frozenset[Relation] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with another attempt of the commit."""
+        self._wanted, self._late_wanted = Wanted(), Wanted()
+        self._left, self._late_left = LeftKeys(), LeftKeys()
+
+    def add_new(self, entity: Entity, prefix: str = "") -> None:
+        """Add a new entity. `prefix` comes before the fields in errors."""
+        for relation in self.relations:
+            (self._late_wanted if relation in self.late else self._wanted).add(relation, entity, prefix)
+
+    def add(self, before: Entity, after: Entity, prefix: str = "") -> None:
+        """Add a change of an entity. `after` are the fields that it sets, null where it removes one."""
+        for relation in self.relations:
+            if relation.field in after:
+                new = Wanted()
+                new.add(relation, after, prefix)
+                wanted = self._late_wanted if relation in self.late else self._wanted
+                wanted.include(new.without({relation: relation.values(before)}))
+        for relation in self.referring:
+            (self._late_left if relation in self.late else self._left).add(relation, before, after)
+
+    def check(self) -> Steps:
+        """Check what is checked before the writes. Raises InvalidEntity and DataStandsAgainst."""
+        yield from self._wanted.check(self.visible)
+        yield from self._left.check()
+        return NOTHING_WRITTEN
+
+    def check_late(self) -> Steps:
+        """Check what is checked after them."""
+        yield from self._late_wanted.check(self.visible)
+        yield from self._late_left.check()
+        return NOTHING_WRITTEN
+
+
+def to_itself(relations: Iterable[Relation], may_set: Callable[[Relation], bool]) -> frozenset[Relation]:
+    """Return the relations of a store to itself by a key that writes may set."""
+    own = (each for each in relations if each.store == each.target and each.by not in SYSTEM_FIELDS)
+    return frozenset(each for each in own if may_set(each))
+
+
+def check_change(change: FieldChange, checks: ReferenceChecks) -> Steps:
+    """Check a change, as far as that is done before it."""
+    checks.begin()
+    names = [relation.field for relation in checks.relations] + [relation.by for relation in checks.referring]
+    for entity in (yield from change.found(names)):
+        checks.add(entity, change.after(entity))
+    return (yield from checks.check())
+
+
+def check_keys(change: FieldChange, relations: Sequence[Relation]) -> Steps:
+    """Check that a change leaves the values by which others refer to the matches. Raises DataStandsAgainst."""
+    return (yield from check_change(change, ReferenceChecks(lambda store: None, (), relations)))
 
 
 def check_change_of_all(change: FieldChange, wanted: Wanted, visible: Sight) -> Steps:
@@ -179,36 +252,6 @@ def check_change_of_all(change: FieldChange, wanted: Wanted, visible: Sight) -> 
                 held[relation] -= {*piece} - relation.values(entity)
     missing.without(held).refuse()
     return NOTHING_WRITTEN
-
-
-def check_upserts(upserts: Sequence[tuple[str, Upsert]], visible: Sight, relations: Sequence[Relation]) -> Steps:
-    """Check what upserts of one store by one key newly refer to, each with the prefix of the fields in its errors."""
-    wanted = Wanted()
-    for piece in pieces(upserts):
-        entities = yield from _met([upsert for _, upsert in piece], relations)
-        for prefix, upsert in piece:
-            entity = entities.get(value_at(upsert.entity, upsert.key))
-            if entity is None:
-                refers, known = upsert.entity, dict[Relation, frozenset[Value]]()
-            else:
-                refers = FieldChange(upsert.store, upsert.where, upsert.changes, upsert.compute).after(entity)
-                known = {relation: relation.values(entity) for relation in relations}
-            mine = Wanted()
-            for relation in relations:
-                mine.add(relation, refers, prefix)
-            wanted.include(mine.without(known))
-    yield from wanted.check(visible)
-    return NOTHING_WRITTEN
-
-
-def _met(upserts: Sequence[Upsert], relations: Iterable[Relation]) -> Generator[Step, Any, dict[Any, Entity]]:
-    """Return the entities that upserts update, by the value of their key."""
-    store, key, where = upserts[0].store, upserts[0].key, upserts[0].where
-    values = tuple(value for upsert in upserts if (value := value_at(upsert.entity, key)) is not None)
-    computed = {name for upsert in upserts if upsert.compute is not None for name in upsert.compute.names}
-    fields = tuple({key.split(".")[0], *computed, *(relation.field for relation in relations)})
-    found = yield from find(store, And((In(split(key), values), where)), len(upserts), fields)
-    return {value_at(entity, key): entity for entity in found}
 
 
 @dataclass
@@ -332,23 +375,6 @@ class Deletion:
             others = [id for id in ids if store != self.store or id not in self._targets]
             for piece in pieces(others):
                 yield from do(DeleteMany(store, In(("_id",), piece), len(piece)))
-
-
-def check_key(change: FieldChange, relations: Sequence[Relation]) -> Steps:
-    """Check that a change leaves the values by which others refer to the matches. Raises DataStandsAgainst."""
-    keys_of = [relation.by for relation in relations]
-    computed = () if change.compute is None else change.compute.names
-    fields = tuple(dict.fromkeys([*keys_of, *computed]))
-    for entity in (yield from find(change.store, change.where, change.limit, fields)):
-        after = change.after(entity)
-        for relation in relations:
-            before = entity.get(relation.by)
-            if before is None or relation.by not in after or before == after[relation.by]:
-                continue
-            yield Lock(keys(relation, [before]), exclusive=True)
-            if (yield from find(relation.store, Equal(relation.path, before), 1, ())):
-                raise DataStandsAgainst({relation.by: f"Entities of {relation.store} refer to this value."})
-    return NOTHING_WRITTEN
 
 
 def pieces(values: Iterable[T], size: int = PIECE) -> Iterator[tuple[T, ...]]:

@@ -15,7 +15,7 @@ from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
 from stores.query import Or
 from stores.records import Change, Entity
-from stores.reference_checks import NOTHING_WRITTEN, FieldChange, check_key
+from stores.reference_checks import NOTHING_WRITTEN, FieldChange, check_keys
 from stores.relation import Relation
 from stores.schema import StoreDefinition
 
@@ -103,7 +103,7 @@ class DataProcedure:
         change = DataChange(self.operations, self.definition, numbers)
         store, where = self.definition.name, change.concerned
         if self.named:
-            yield from check_key(FieldChange(store, where, {}, change, self.most + 1), self.named)
+            yield from check_keys(FieldChange(store, where, {}, change, self.most + 1), self.named)
         return (yield from do(UpdateMany(store, where, stamp_change({}), self.most, compute=change)))
 
 

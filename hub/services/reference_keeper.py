@@ -20,17 +20,17 @@ from stores.reference_checks import (
     NOTHING_WRITTEN,
     Deletion,
     FieldChange,
+    ReferenceChecks,
     Sight,
     Wanted,
     check_change,
     check_change_of_all,
-    check_key,
-    check_new,
-    check_upserts,
+    to_itself,
 )
 from stores.relation import Relation
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
+from stores.upsert_checks import UpsertChecks
 
 COLLECTED_AT_ONCE: Final = 5_000
 """Values in fields with references up to which references are collected on the event loop."""
@@ -42,9 +42,18 @@ Stage = Callable[[], Steps]
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What is checked of a write, or of several, before it and after it."""
+
+    before: Stage
+    after: Stage | None = None
+    takes_long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Guarded:
-    """Writes with the procedures that keep references true: `before` checks, `after` takes the consequences of
-    deletions."""
+    """Writes with the procedures that keep references true: `before` checks; `after` checks what depends on the
+    writes, and takes the consequences of deletions."""
 
     before: Sequence[Procedure]
     own: Sequence[Write]
@@ -73,11 +82,13 @@ class ReferenceKeeper:
         if not self.concern_references(writes):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
-        first = [*self._checks(principal, writes, indexed=indexed)]
+        checks = [*self._checks(principal, writes, indexed=indexed)]
+        first: list[Stage] = [check.before for check in checks]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
-        last = [deletion.take for deletion, _ in deletions]
+        last: list[Stage] = [check.after for check in checks if check.after is not None]
+        last += [deletion.take for deletion, _ in deletions]
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        bulk = bulk or self._holds_more(writes, LIGHT_VALUES)
+        bulk = bulk or any(check.takes_long for check in checks) or self._holds_more(writes, LIGHT_VALUES)
         store = writes[0].store
         return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk))
 
@@ -136,14 +147,14 @@ class ReferenceKeeper:
         except NotFound:
             return ()
 
-    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Stage]:
+    def _checks(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
         visible = self._visible_to(principal)
-        new = Wanted()
-        for index, write in enumerate(writes):
+        numbered = [(f"{index}." if indexed else "", write) for index, write in enumerate(writes)]
+        inserts = [(prefix, write) for prefix, write in numbered if isinstance(write, Insert)]
+        for store in {write.store: None for _, write in inserts}:
+            yield from self._of_inserts(visible, store, [each for each in inserts if each[1].store == store])
+        for write in writes:
             match write:
-                case Insert():
-                    for relation in self._relations(write.store):
-                        new.add(relation, write.entity, f"{index}." if indexed else "")
                 case Update():
                     one, replace = _the_one(write), write.replace
                     change = FieldChange(write.store, one, write.changes, write.compute, replace=replace)
@@ -151,37 +162,48 @@ class ReferenceKeeper:
                 case UpdateMany():
                     change = FieldChange(write.store, write.where, write.changes, write.compute, write.limit)
                     yield from self._of_change(visible, change)
-        if new:
-            yield lambda: check_new(new, visible)
-        numbered = [(index, write) for index, write in enumerate(writes) if isinstance(write, Upsert)]
-        for (store, _), run in groupby(numbered, lambda item: (item[1].store, item[1].key)):
-            yield from self._of_upserts(visible, store, [*run], indexed=indexed)
+        upserts = [(prefix, write) for prefix, write in numbered if isinstance(write, Upsert)]
+        for _, run in groupby(upserts, lambda placed: (placed[1].store, placed[1].key)):
+            yield from self._of_upserts(visible, [*run])
 
-    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Stage]:
+    def _of_inserts(self, visible: Sight, store: str, inserts: Sequence[tuple[str, Insert]]) -> Iterator[Check]:
+        if relations := self._relations(store):
+            late = to_itself(relations, lambda relation: any(relation.by in insert.entity for _, insert in inserts))
+            checks = ReferenceChecks(visible, relations, late=late)
+            for prefix, insert in inserts:
+                checks.add_new(insert.entity, prefix)
+            yield Check(checks.check, checks.check_late if late else None)
+
+    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
         names = change.names
         relations = [relation for relation in self._relations(change.store) if relation.field in names]
-        wanted = Wanted()
-        for relation in relations:
-            wanted.add(relation, change.changes)
-        if relations and (change.limit == 1 or change.compute is not None):
-            yield lambda: check_change(change, visible, relations)
-        elif wanted:
-            yield lambda: check_change_of_all(change, wanted, visible)
-        if named := self._writable(change.on_keys_of(self._registry.referring(change.store))):
-            yield lambda: check_key(change, named)
+        referring = self._writable([*filter(change.may_change_key, self._registry.referring(change.store))])
+        late = to_itself([*relations, *referring], change.may_change_key)
+        if change.limit > 1 and change.compute is None and not late.intersection(relations):
+            wanted = Wanted()
+            for relation in relations:
+                wanted.add(relation, change.changes)
+            if wanted:
+                yield Check(lambda: check_change_of_all(change, wanted, visible))
+            relations = []
+        if relations or referring:
+            checks = ReferenceChecks(visible, relations, referring, late)
+            yield Check(lambda: check_change(change, checks), checks.check_late if late else None)
 
-    def _of_upserts(
-        self, visible: Sight, store: str, upserts: Sequence[tuple[int, Upsert]], *, indexed: bool
-    ) -> Iterator[Stage]:
+    def _of_upserts(self, visible: Sight, upserts: Sequence[tuple[str, Upsert]]) -> Iterator[Check]:
+        store, key = upserts[0][1].store, upserts[0][1].key
         relations = self._relations(store)
-        if relations:
-            placed = [(f"{index}." if indexed else "", upsert) for index, upsert in upserts]
-            yield lambda: check_upserts(placed, visible, relations)
-        for _, upsert in upserts:
-            change = FieldChange(store, upsert.met, upsert.changes, upsert.compute)
-            others = [each for each in self._registry.referring(store) if each.by != upsert.key]
-            if named := self._writable(change.on_keys_of(others)):
-                yield partial(check_key, change, named)
+        others = [each for each in self._registry.referring(store) if each.by not in (key, "_id")]
+        changed = _changed_by(upserts) if others else set()
+        referring = self._writable([each for each in others if each.by in changed])
+        if relations or referring:
+
+            def may_set(relation: Relation) -> bool:
+                return relation.by in changed or any(relation.by in upsert.entity for _, upsert in upserts)
+
+            late = to_itself([*relations, *referring], may_set)
+            checks = UpsertChecks(upserts, ReferenceChecks(visible, relations, referring, late))
+            yield Check(checks.check, checks.check_late if late else None, takes_long=checks.has_repeated)
 
     def _deletions(self, writes: Sequence[Write]) -> Iterator[tuple[Deletion, Filter]]:
         """Yield the deletions from stores to which others refer, with the filters for what is deleted."""
@@ -212,6 +234,16 @@ def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool) -> list[Proce
         return NOTHING_WRITTEN
 
     return [Procedure(store, steps, bulk)]
+
+
+def _changed_by(upserts: Iterable[tuple[str, Upsert]]) -> set[str]:
+    """Return the fields that they may set in entities that exist."""
+    changed = set[str]()
+    for _, upsert in upserts:
+        changed.update(upsert.changes)
+        if upsert.compute is not None:
+            changed.update(upsert.compute.names)
+    return changed
 
 
 def _the_one(write: Update | Delete) -> Filter:

@@ -14,7 +14,7 @@ from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
-from stores.reference_checks import Deletion, FieldChange, Wanted, check_change, check_key, check_new
+from stores.reference_checks import Deletion, FieldChange, ReferenceChecks, check_change, check_keys
 from stores.relation import Relation
 from stores.schema import StoreDefinition
 from tests.support.entities import USER, entity, value
@@ -44,17 +44,17 @@ def everything(store: str) -> Filter | None:
 
 
 async def create(engine: Engine, store: str, sight: Any = everything, **fields: Any) -> Entity:
-    made, wanted = entity(**fields), Wanted()
-    for relation in RELATIONS:
-        if relation.store == store:
-            wanted.add(relation, made)
-    _, written = await engine.commit([Procedure(store, partial(check_new, wanted, sight)), Insert(store, made)], USER)
+    made = entity(**fields)
+    checks = ReferenceChecks(sight, [relation for relation in RELATIONS if relation.store == store])
+    checks.add_new(made)
+    _, written = await engine.commit([Procedure(store, checks.check), Insert(store, made)], USER)
     return value(written)
 
 
 async def change(engine: Engine, store: str, id: str, sight: Any = everything, **fields: Any) -> Written:
     relations = [relation for relation in RELATIONS if relation.store == store and relation.field in fields]
-    check = partial(check_change, FieldChange(store, Equal(("_id",), id), fields), sight, relations)
+    checks = ReferenceChecks(sight, relations)
+    check = partial(check_change, FieldChange(store, Equal(("_id",), id), fields), checks)
     _, written = await engine.commit([Procedure(store, check), Update(store, id, fields)], USER)
     return written
 
@@ -245,7 +245,7 @@ async def test_a_value_that_others_refer_to_does_not_change(engine: Engine) -> N
     order = (await create(engine, ORDERS, tags=["a"]))["_id"]
 
     async def rename(code: str) -> None:
-        check = partial(check_key, FieldChange(TAGS, Equal(("_id",), tag), {"code": code}), [TAGGED])
+        check = partial(check_keys, FieldChange(TAGS, Equal(("_id",), tag), {"code": code}), [TAGGED])
         await engine.commit([Procedure(TAGS, check), Update(TAGS, tag, {"code": code})], USER)
 
     with pytest.raises(DataStandsAgainst) as refused:

@@ -195,6 +195,39 @@ async def test_system_stores_take_operators_by_the_rules_of_their_fields(hub: Hu
     assert [field["id"] for field in changed["fields"]] == ["a", "b"]
 
 
+async def test_operators_take_what_a_plain_change_of_a_definition_takes(hub: Hub, admin: Client) -> None:
+    """The condition of an index has operators and dotted paths as names, like a filter."""
+    place = {"id": "place", "type": "Object", "fields": [{"id": "city", "type": "Text"}]}
+    fields = [{"id": "number", "type": "Number"}, {"id": "state", "type": "Text"}, place]
+    store = await definition_of(admin, await hub.define(fields=fields))
+    first = {"fields": ["number"], "unique": True, "where": {"state": {"$in": ["open"]}}}
+    second = {"fields": ["state"], "unique": True, "where": {"place.city": "Laval"}}
+    assert good(await admin.patch(store, {"$push": {"indexes": first}}))["indexes"] == [first]
+    assert good(await admin.patch(store, {"$set": {"indexes": [second]}}))["indexes"] == [second]
+    assert good(await admin.patch(store, {"$addToSet": {"indexes": first}}))["indexes"] == [second, first]
+    assert good(await admin.patch(store, {"$pull": {"indexes": second}}))["indexes"] == [first]
+    for wrong, place_of in (({"$x": 1}, "$x"), ({"state": {"$ne": 1}}, "state")):
+        errors = refused(await admin.patch(store, {"$push": {"indexes": {**first, "where": wrong}}}), 400)
+        assert place_of in next(iter(errors))
+
+
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_pull_removes_what_equals_its_value(hub: Hub, user: Client) -> None:
+    """In the form in which it is stored; a member that it lacks is missing, and has no default."""
+    members = [{"id": "product", "type": "Email"}, {"id": "n", "type": "Number"}]
+    lines = {"id": "lines", "type": "Object", "many": True, "fields": members}
+    name = await hub.define(fields=[lines])
+    both = [{"product": "p@example.com"}, {"product": "p@example.com", "n": 1}]
+    made = await user.make(name, lines=both)
+    members[1]["default"] = 1
+    good(await hub.admin.patch(await definition_of(hub.admin, name), {"fields": [lines]}))
+    path = f"/{name}/{made['_id']}"
+    assert good(await user.patch(path, {"$pull": {"lines": {"product": "P@Example.com"}}}))["lines"] == both[1:]
+    assert good(await user.patch(path, {"$addToSet": {"lines": {"product": "P@Example.com"}}}))["lines"] == both[1:]
+    assert good(await user.patch(path, {"$push": {"lines": {"product": "P@Example.com"}}}))["lines"] == both[1:] * 2
+    assert good(await user.patch(path, {"$pull": {"lines": {"product": "p@example.com", "n": 1.0}}}))["lines"] == []
+
+
 async def test_concurrent_increments_are_exact(user: Client, other: Client, hub: Hub) -> None:
     """Many clients, through plain changes, none refused."""
     store = await hub.define(fields=[{"id": "stock", "type": "Number"}, {"id": "note", "type": "Text"}])
