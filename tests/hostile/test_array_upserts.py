@@ -29,3 +29,25 @@ async def test_upserts_that_meet_one_large_entity_again_and_again(hub: Hub) -> N
     await user.make(store, {"code": "c", "text": "x" * 1_000_000})
     async with no_standstill(hub.url):
         refused(await user.post(f"/{store}", [{"code": "c"}] * 100, {"upsert": "code"}), 400, "upsert")
+
+
+@pytest.mark.parametrize("keys", [10_000, 1])
+async def test_ten_thousand_upserts_with_references(hub: Hub, keys: int) -> None:
+    """Of as many entities, and all of one: each is checked against what those before it leave."""
+    user = await hub.as_user()
+    customers = await hub.define(fields=[{"id": "n", "type": "Number"}])
+    to = {"type": "Reference", "store": customers}
+    store = await hub.define(
+        fields=[{"id": "code", "type": "Text", "unique": True}, {"id": "to", **to}, {"id": "seen", "many": True, **to}],
+        open=True,
+    )
+    first, second = [each["_id"] for each in await user.make_all(customers, [{}, {}])]
+    for _ in range(2):
+        change = {"$inc": {"n": 1}, "$addToSet": {"seen": second}, "to": first}
+        body = [{"code": f"c{n % keys}", **change} for n in range(10_000)]
+        async with no_standstill(hub.url):
+            answer = await user.post(f"/{store}", body, {"upsert": "code"})
+            assert answer.status_code == 200, answer.text[:500]
+    body[-1] = {"code": "c0", "to": "f" * 24}
+    async with no_standstill(hub.url):
+        refused(await user.post(f"/{store}", body, {"upsert": "code"}), 400, "9999.to")

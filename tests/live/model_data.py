@@ -23,7 +23,7 @@ SYSTEM = ("_id", "owner", "group", "access", "branch", "time", "_at", "_rev")
 @dataclass(frozen=True)
 class Request:
     """A request whose ids are known. It is of one entity if it has an `id`, otherwise of all matches of the filter.
-    `upsert`: a POST that updates the entity with the same `code`."""
+    `upsert`: a POST that updates the entity with the same `code`. The body of a POST may be a list."""
 
     method: str
     store: str
@@ -135,11 +135,10 @@ class Trial:
 
     def _done(self, request: Request, index: int) -> list[Entity] | int:
         store = request.store
-        if request.upsert:
-            return [self._upsert(store, request.body, index)]
         if request.method == "POST":
             bodies = request.body if isinstance(request.body, list) else [request.body]
-            return [self._create(store, body, index + n) for n, body in enumerate(bodies)]
+            write = self._upsert if request.upsert else self._create
+            return [write(store, body, index + n) for n, body in enumerate(bodies)]
         if request.filter is not None:
             return self._bulk(request)
         entity = self.entities[store].get(request.id)
@@ -196,7 +195,9 @@ class Trial:
                 if entity.get("code") == code:
                     if self._sees(store, entity):
                         return self._change(store, entity, body)
-                    self._wrong |= {409} | ({400} if self._unknown(store, {}, parts(body)[0]) else set())
+                    # An item of an array may be checked against those before it with this code.
+                    plain, operators = parts(body)
+                    self._wrong |= {409} | ({400} if operators or self._unknown(store, {}, plain) else set())
                     return entity
         return self._create(store, body, index)
 

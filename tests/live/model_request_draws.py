@@ -173,6 +173,27 @@ singles = st.builds(AskOne, by, one())
 arrays = st.builds(
     lambda by, bodies: AskOne(by, One("POST", LINES, body=bodies)), by, st.lists(bodies(LINES), min_size=2, max_size=3)
 )
+_UPSERTED = {
+    store: st.builds(
+        lambda code, body: {"code": code, **body},
+        st.sampled_from([*"aaabbc", None]),
+        changes(store).map(without_code),
+    )
+    for store in DATA
+}
+
+
+@st.composite
+def upserted(draw: st.DrawFn, store: str) -> list[dict[str, Any]]:
+    """Draw the bodies of an array of upserts, of which several mostly have the same code."""
+    return draw(st.lists(_UPSERTED[store], min_size=2, max_size=4))
+
+
+upserts = st.sampled_from(DATA).flatmap(
+    lambda store: st.builds(
+        lambda by, items: AskOne(by, One("POST", store, body=items, upsert=True)), by, upserted(store)
+    )
+)
 linkings = st.builds(
     lambda pick, pair: AskOne(0, One("PATCH", LINES, pick, dict([pair]))),
     draws.picks,
@@ -218,12 +239,8 @@ failing = st.builds(
     st.integers(0, 4),
     failures,
 )
-_ASK: st.SearchStrategy[Ask] = st.one_of(
-    *(
-        again(each)
-        for each in (singles, singles, arrays, linkings, linkings, deletions, bulk, batches, batches, failing)
-    )
-)
+_KINDS = (singles, singles, arrays, upserts, upserts, linkings, linkings, deletions, bulk, batches, batches, failing)
+_ASK: st.SearchStrategy[Ask] = st.one_of(*map(again, _KINDS))
 
 
 @st.composite
