@@ -214,7 +214,7 @@ async def test_operators_take_what_a_plain_change_of_a_definition_takes(hub: Hub
 @pytest.mark.gate("sqlite", "mongodb")
 async def test_pull_removes_what_equals_its_value(hub: Hub, user: Client) -> None:
     """In the form in which it is stored; a member that it lacks is missing, and has no default."""
-    members = [{"id": "product", "type": "Email"}, {"id": "n", "type": "Number"}]
+    members: list[Entity] = [{"id": "product", "type": "Email"}, {"id": "n", "type": "Number"}]
     lines = {"id": "lines", "type": "Object", "many": True, "fields": members}
     name = await hub.define(fields=[lines])
     both = [{"product": "p@example.com"}, {"product": "p@example.com", "n": 1}]

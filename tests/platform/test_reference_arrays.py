@@ -77,21 +77,29 @@ async def test_an_item_keeps_what_those_before_it_leave(
     hidden = (await other.make(customers))["_id"]
     order = await user.make(orders, code="n")
     good(await hub.admin.patch(f"/{orders}/{order['_id']}", {"customer": hidden}))
-    gone = [{"code": "n", "customer": None}, {"code": "n", "customer": hidden}]
+    gone: list[Entity] = [{"code": "n", "customer": None}, {"code": "n", "customer": hidden}]
     assert set(refused(await upsert(user, orders, *gone), 400)) == {"1.customer"}
-    kept = [{"code": "n", "customer": hidden}, {"code": "n", "note": "x"}, {"code": "n", "customer": hidden}]
+    kept: list[Entity] = [
+        {"code": "n", "customer": hidden},
+        {"code": "n", "note": "x"},
+        {"code": "n", "customer": hidden},
+    ]
     assert [each["customer"] for each in good(await upsert(user, orders, *kept))["entities"]] == [hidden] * 3
-    empty = [{"code": "n", "customer": None}, {"code": "n", "$unset": ["customer"]}, {"code": "n", "note": "y"}]
+    empty: list[Entity] = [
+        {"code": "n", "customer": None},
+        {"code": "n", "$unset": ["customer"]},
+        {"code": "n", "note": "y"},
+    ]
     assert "customer" not in good(await upsert(user, orders, *empty))["entities"][2]
 
 
 async def test_what_an_item_computes_fits_what_those_before_it_leave(user: Client, orders: str) -> None:
     await user.make(orders, code="c", n="x")
-    again = [{"code": "c", "n": 1}, *({"code": "c", "$inc": {"n": 1}} for _ in range(3))]
+    again: list[Entity] = [{"code": "c", "n": 1}, *({"code": "c", "$inc": {"n": 1}} for _ in range(3))]
     assert [each["n"] for each in good(await upsert(user, orders, *again))["entities"]] == [1, 2, 3, 4]
-    wrong = [{"code": "c", "n": "x"}, {"code": "c", "$inc": {"n": 1}}]
+    wrong: list[Entity] = [{"code": "c", "n": "x"}, {"code": "c", "$inc": {"n": 1}}]
     assert set(refused(await upsert(user, orders, *wrong), 400)) == {"1.n"}
-    new = [{"code": "d", "n": 5}, {"code": "e"}, {"code": "d", "$inc": {"n": 1}, "$unset": ["code.x"]}]
+    new: list[Entity] = [{"code": "d", "n": 5}, {"code": "e"}, {"code": "d", "$inc": {"n": 1}, "$unset": ["code.x"]}]
     refused(await upsert(user, orders, *new), 400)
     new[-1].pop("$unset")
     assert [each.get("n") for each in good(await upsert(user, orders, *new))["entities"]] == [5, None, 6]
@@ -111,16 +119,22 @@ async def test_a_key_that_is_referred_to_stays(hub: Hub, user: Client, products:
     lines = await hub.define(fields=[{"id": "of", "by": "sku", **by}, {"id": "nth", "by": "number", **by}])
     first, second = await user.make_all(products, [{"code": "a", "sku": 1}, {"code": "b", "sku": 2}])
     line = await user.make(lines, of=1, nth=second["number"])
-    for changes in (
+    wrong: list[list[Entity]] = [
         [{"code": "a"}, {"code": "a", "$inc": {"sku": 5}}],
         [{"code": "a", "$inc": {"sku": 5}}, {"code": "a", "sku": 1}],
         [{"code": "b", "x": 1}, {"code": "a", "sku": None}],
         [{"code": "b", "sku": 3}, {"code": "a", "$unset": ["sku"]}],
-    ):
+    ]
+    for changes in wrong:
         refused(await upsert(user, products, *changes), 409, "sku")
-    passed = [{"code": "b", "sku": 3}, {"code": "a", "sku": 1}, {"code": "b", "$inc": {"sku": 1}}, {"code": "a"}]
+    passed: list[Entity] = [
+        {"code": "b", "sku": 3},
+        {"code": "a", "sku": 1},
+        {"code": "b", "$inc": {"sku": 1}},
+        {"code": "a"},
+    ]
     assert [each["sku"] for each in good(await upsert(user, products, *passed))["entities"]] == [3, 1, 4, 1]
-    numbers = [{"code": "b", "number": 9}, {"code": "b", "n": 1}]
+    numbers: list[Entity] = [{"code": "b", "number": 9}, {"code": "b", "n": 1}]
     assert {each["number"] for each in good(await upsert(user, products, *numbers))["entities"]} == {second["number"]}
     good(await user.patch(f"/{lines}/{line['_id']}", {"of": 4}))
     moved = [{"code": "a", "sku": 7}, {"code": "c", "sku": 1}, {"code": "a", "$inc": {"sku": 1}}]
