@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 from hub.cli.cells import by_path, pick
 from hub.cli.client import Client, Refused, path_of
+from stores.fields import FIELD_TYPES
 from stores.fields.cells import Kind
 from stores.records import Entity
+from stores.schema import Field
 
 Document = Mapping[str, Any]
 
@@ -69,6 +72,10 @@ class Fields:
                 found.setdefault(f"{path}:{key}", _of_key(unique, each))
         return found
 
+    def key_field(self, key: str) -> Field | None:
+        """Return a field of the type that values of a key have; None for a key without a type."""
+        return field_of(str(self.columns().get(key, {}).get("type")))
+
     def lookups(self) -> frozenset[str]:
         """Return the columns in which references are looked up: ``customer:number``."""
         return frozenset(self.columns().keys() - by_path(self.documents).keys())
@@ -90,6 +97,13 @@ class Fields:
         if column in defined or reference is None or reference["type"] != REFERENCE:
             return ""
         return fault_of_key(self.keys.get(reference["store"], {}), reference["store"], key)
+
+
+@cache
+def field_of(type: str) -> Field | None:
+    """Return a field of a type, for the canonical form of its values; None for a type that this program does not
+    know."""
+    return Field("", type) if type in FIELD_TYPES and type != REFERENCE else None
 
 
 def fault_of_key(keys: Mapping[str, Document], store: str, key: str) -> str:
@@ -137,11 +151,23 @@ async def _unique_fields(client: Client, store: str, definition: Document) -> di
     found: dict[str, Document] = {ID: {"type": REFERENCE}}
     for path in dict.fromkeys(paths):
         if path in typed:
-            found[path] = {name: typed[path][name] for name in ("type", "options") if name in typed[path]}
+            key = await _typed(client, typed[path])
+            found[path] = {name: key[name] for name in ("type", "options") if name in key}
         else:
             kind = await type_in_store(client, store, path, typed)
             found[path] = {"type": "Text" if kind is Kind.TEXT else "JSON"}
     return found
+
+
+async def _typed(client: Client, field: Document, seen: frozenset[tuple[str, str]] = frozenset()) -> Document:
+    """Return the field whose type the values have: a key may be a reference by a key itself. `seen` are the keys that
+    lead here; in a circle none of them has a type."""
+    store, by = str(field.get("store")), str(field.get("by") or "")
+    if not by or (store, by) in seen:
+        return field
+    target = await find_definition(client, store) or _system_store(store)
+    key = by_path(target.get("fields") or ()).get(by)
+    return field if key is None else await _typed(client, key, seen | {(store, by)})
 
 
 def _single_unique(index: Any) -> str | None:

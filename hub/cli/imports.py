@@ -177,7 +177,7 @@ async def send(
     key = reader.cells.key
     with ExitStack() as stack:
         if key:
-            reader = replace(reader, keys=stack.enter_context(closing(Keys(key))))
+            reader = replace(reader, keys=stack.enter_context(closing(Keys(key, lookups.fields.key_field(key)))))
         meter = stack.enter_context(Meter(f"import into {upload.store}", source))
         return await run(reader.read(source.open()), upload, lookups, refused, meter, skip, serials)
 

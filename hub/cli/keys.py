@@ -1,8 +1,12 @@
-"""Checks the keys of an import for missing and duplicate values, in constant memory."""
+"""Checks the keys of an import for missing and duplicate values, in constant memory.
+
+Keys are compared as they are stored: a row with `Ann@Example.com` would overwrite the one with `ann@example.com`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -10,16 +14,20 @@ import apsw
 import orjson
 
 from hub.cli.cells import Absent, pick
+from stores.records import Json
+from stores.schema import Field
 
 LONGEST: Final = 32
 """Bytes. Of a longer key, only the digest is stored."""
 
 
 class Keys:
-    """Stores the key of every row in a temporary file. `path` is the dotted name of the key field."""
+    """Stores the key of every row in a temporary file. `path` is the dotted name of the key field, `field` has its
+    type, if the store defines it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, field: Field | None = None) -> None:
         self.path = path
+        self.field = field
         self.database = apsw.Connection("")  # a temporary file, deleted on close
         for name, value in {"journal_mode": "off", "synchronous": 0, "cache_size": -16_384}.items():
             self.database.pragma(name, value)
@@ -35,10 +43,18 @@ class Keys:
             return "the key is empty"
         if isinstance(value, dict | list):
             return "the key is not a single value"
-        key = orjson.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+        key = orjson.dumps(self.stored(value))
         if len(key) > LONGEST:
             key = b"#" + blake2b(key, digest_size=LONGEST - 1).digest()
         self.database.execute("INSERT OR IGNORE INTO keys VALUES (?, ?)", (key, number))
         if self.database.changes():
             return ""
         return f"row {self.database.execute('SELECT row FROM keys WHERE key = ?', (key,)).get} has the same key"
+
+    def stored(self, value: Json | Decimal) -> Json:
+        """Return the key in the form in which it is stored: equal numbers are one key. A decimal, as ijson reads one,
+        is sent as a double."""
+        plain = float(value) if isinstance(value, Decimal) else value
+        plain = plain if self.field is None else self.field.canonical(plain)
+        is_integer = isinstance(plain, float) and plain.is_integer() and -(2**63) <= plain < 2**63
+        return int(plain) if is_integer else plain  # type: ignore[arg-type]

@@ -10,20 +10,17 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import orjson
 
 from hub.cli.cells import Absent, pick
 from hub.cli.client import Client
-from hub.cli.definitions import ID, REFERENCE, Document, Fields, fault_of_key, members, references
+from hub.cli.definitions import ID, REFERENCE, Document, Fields, fault_of_key, field_of, members, references
 from hub.cli.rows import Row
 from hub.cli.tables import Refusal
 from hub.cli.targets import Key, Targets, is_single
-from stores.fields import FIELD_TYPES
 from stores.records import Entity, Json
-from stores.schema import Field
 
 
 class Unknown(Exception):
@@ -212,10 +209,3 @@ class Lookups:
                 values = [self._canonical(place.key, value) for value in place.values if is_single(value)]
                 wanted.setdefault(place.key, []).extend(values)
         await self.targets.look_up(wanted)
-
-
-@cache
-def field_of(type: str) -> Field | None:
-    """Return a field of a type, for the canonical form of its values; None for a type that this program does not
-    know."""
-    return Field("", type) if type in FIELD_TYPES and type != REFERENCE else None

@@ -175,12 +175,13 @@ class RowReader:
         if not isinstance(value, dict):
             return Refusal(number, "", "not an object")
         kept = {name: item for name, item in value.items() if name not in self.dropped}
-        if self.keys and (fault := self.keys.fault(number, kept)):
-            return Refusal(number, self.keys.path, fault)
         try:
-            return Row(number, orjson.dumps(kept, default=as_float))
+            body = orjson.dumps(kept, default=as_float)
         except TypeError as error:
             return Refusal(number, "", str(error))
+        if self.keys and (fault := self.keys.fault(number, kept)):
+            return Refusal(number, self.keys.path, fault)
+        return Row(number, body)
 
 
 def as_float(value: Decimal) -> float:

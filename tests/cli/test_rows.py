@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from contextlib import closing
 from typing import Any
 
 import orjson
 import pytest
 
+from hub.cli.cells import Cells
+from hub.cli.definitions import Fields
+from hub.cli.keys import Keys
 from hub.cli.output import Failure
 from hub.cli.rows import Format, Row, RowReader, format_of
 from hub.cli.source import Source
@@ -144,3 +148,54 @@ def test_memory_does_not_grow_with_the_file(format: Format, head: bytes, row: by
         tracemalloc.stop()
     assert read == rows + 1
     assert peak < 2_000_000  # of 20 MB
+
+
+ALIKE = {
+    "Email": ["Ann@Example.com", "ann@example.com", "ann@EXAMPLE.com"],
+    "Phone": ["+1 514 555 0123", "+15145550123", "001 (514) 555-0123"],
+    "DateTime": ["2026-01-31T06:00:00Z", "2026-01-31 06:00:00", "2026-01-31T07:00:00.5+01:00"],
+    "Number": [1, 1.0],
+    "Numeric": [1.5, "1.50", "1.500"],
+    "": [1, 1.0],
+}
+
+
+@pytest.mark.parametrize("format", [Format.CSV, Format.NDJSON, Format.JSON])
+@pytest.mark.parametrize("type", ALIKE)
+def test_keys_that_are_stored_alike_are_one_key(type: str, format: Format) -> None:
+    fields = Fields("people", ({"id": "key", "type": type},) if type else ())
+    values = ALIKE[type]
+    content = {
+        Format.CSV: "key\n" + "".join(f"{value}\n" for value in values),
+        Format.NDJSON: "".join(f'{{"key":{orjson.dumps(value).decode()}}}\n' for value in values),
+        Format.JSON: orjson.dumps([{"key": value} for value in values]).decode(),
+    }[format]
+    first = 2 if format is Format.CSV else 1
+    with closing(Keys("key", fields.key_field("key"))) as keys:
+        outcomes = read(format, content.encode(), keys=keys, cells=Cells(fields.columns(), key="key"))
+    assert isinstance(outcomes[0][1], dict)
+    refused = [(first + n, f"row {first} has the same key") for n in range(1, len(values))]
+    assert outcomes[1:] == refused
+
+
+@pytest.mark.parametrize("format", [Format.NDJSON, Format.JSON])
+@pytest.mark.parametrize("type", ["Number", "Email", "Select", ""])
+def test_keys_that_differ_are_different_keys(type: str, format: Format) -> None:
+    """Also those that their type does not take, which the hub refuses."""
+    keys = b'1 1.5 -1.5 "1" "a" "A" true 9223372036854775807 9223372036854775808.0 1e20 -1e300'.split()
+    fields = Fields("people", ({"id": "key", "type": type},) if type else ())
+    rows = [b'{"key":' + key + b"}" for key in keys]
+    content = b"\n".join(rows) if format is Format.NDJSON else b"[" + b",".join(rows) + b"]"
+    with closing(Keys("key", fields.key_field("key"))) as seen:
+        assert all(isinstance(outcome, dict) for _, outcome in read(format, content, keys=seen))
+
+
+@pytest.mark.parametrize("format", [Format.NDJSON, Format.JSON])
+def test_a_number_that_no_entity_can_hold_is_no_key(format: Format) -> None:
+    content = {
+        Format.NDJSON: b'{"key":123456789012345678901}\n{"key":2}',
+        Format.JSON: b'[{"key":123456789012345678901},{"key":2}]',
+    }[format]
+    with closing(Keys("key")) as keys:
+        outcomes = read(format, content, keys=keys)
+    assert [(number, isinstance(outcome, str)) for number, outcome in outcomes] == [(1, True), (2, False)]

@@ -83,18 +83,41 @@ def test_the_type_of_a_column_can_be_given(served_hub: CommandLine) -> None:
 @pytest.mark.parametrize("name", ["t.csv", "t.ndjson", "t.json"])
 def test_rows_with_one_key_are_reported(hub_of_each_engine: CommandLine, name: str) -> None:
     hub = hub_of_each_engine
-    rows = [{"code": code, "n": n} for n, code in enumerate(["0E0", "1E3", "0E0", "1000", "0E0"])]
-    texts = {
-        "t.csv": "code,n\n" + "".join(f"{row['code']},{row['n']}\n" for row in rows),
-        "t.ndjson": "".join(f"{json.dumps(row)}\n" for row in rows),
-        "t.json": json.dumps(rows),
-    }
-    done = hub("import", "units", hub.file(name, texts[name]), "--create", "--key", "code", "--batch", "2", code=1)
+    file = hub.file(name, written(name, "code", ["0E0", "1E3", "0E0", "1000", "0E0"]))
+    done = hub("import", "units", file, "--create", "--key", "code", "--batch", "2", code=1)
     assert done.last == "3 imported, 2 refused"
     first = 2 if name == "t.csv" else 1
     for again in (first + 2, first + 4):
         assert f"row {again}: code: row {first} has the same key" in done.err
     assert [(row["code"], row["n"]) for row in hub.rows("units", "code", "n")] == [("0E0", 0), ("1E3", 1), ("1000", 3)]
+
+
+def test_keys_are_compared_as_they_are_stored(hub_of_each_engine: CommandLine) -> None:
+    """Rows whose keys are stored alike would overwrite each other. A reference has the type of its key, which may be a
+    reference itself."""
+    hub = hub_of_each_engine
+    mail = {"id": "mail", "type": "Email", "unique": True}
+    account = {"id": "account", "type": "Reference", "store": "accounts", "by": "mail", "unique": True}
+    customer = {"id": "customer", "type": "Reference", "store": "customers", "by": "account", "unique": True}
+    with hub.serving():
+        for store, key in (("accounts", mail), ("customers", account), ("orders", customer)):
+            field = key["id"]
+            fields = json.dumps([key, {"id": "n", "type": "Number"}])
+            hub("store", "create", store, "--fields", hub.file("fields.json", fields))
+            table = written("t.csv", str(field), ["Ann@Example.com", "bob@example.com", "ann@example.com"])
+            done = hub("import", store, hub.file("t.csv", table), "--key", str(field), code=1)
+            assert done.last == "2 imported, 1 refused"
+            assert f"row 4: {field}: row 2 has the same key" in done.err
+            found = [(row[field], row["n"]) for row in hub.rows(store, str(field), "n")]
+            assert found == [("ann@example.com", 0), ("bob@example.com", 1)]
+
+
+def written(name: str, key: str, values: list[str]) -> str:
+    """Return the text of a file whose rows have these values of a key, and their places as `n`."""
+    rows = [{key: value, "n": n} for n, value in enumerate(values)]
+    if name == "t.csv":
+        return f"{key},n\n" + "".join(f"{row[key]},{row['n']}\n" for row in rows)
+    return json.dumps(rows) if name == "t.json" else "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
 def test_a_key_that_the_file_does_not_have_is_refused_by_name(served_hub: CommandLine) -> None:
