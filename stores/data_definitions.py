@@ -93,6 +93,8 @@ class _DataReader(DefinitionReader):
             return self._refused(place, f"The new definition has no field {target}.")
         if source in self._old.hidden and target not in self._new.hidden_fields:
             return self._refused(place, f"{source} is hidden: {target} must be hidden, too.")
+        if named := next((at for at, path in self._new.named_paths if path.partition(".")[0] == source), None):
+            return self._refused(place, f"The new definition still names {source}: {named}.")
         was = self._old.by_id[source].type if source in self._old.by_id else ""
         now = self._new.by_id[target].type if target in self._new.by_id else ""
         if now == SERIAL and was != SERIAL:

@@ -132,10 +132,26 @@ def _index_changed(index: Any, renamed: Rename) -> Any:
         terms = [(term[: term.startswith("-")], renamed(term.removeprefix("-"))) for term in index]
         return None if any(path is None for _, path in terms) else [f"{sign}{path}" for sign, path in terms]
     fields = _index_changed(index["fields"], renamed)
-    where = {renamed(path): condition for path, condition in (index.get("where") or {}).items()}
-    if fields is None or None in where:
+    where = _condition_changed(index.get("where") or {}, renamed)
+    if fields is None or where is None:
         return None
     return index | {"fields": fields} | ({"where": where} if where else {})
+
+
+def _condition_changed(where: Mapping[str, Any], renamed: Rename) -> Entity | None:
+    """Return the condition of an index with the new paths, also inside of `$and`; None if one of them is gone."""
+    found: Entity = {}
+    for name, condition in where.items():
+        if name.startswith("$"):
+            parts = [_condition_changed(part, renamed) for part in condition]
+            if None in parts:
+                return None
+            found[name] = parts
+        elif (path := renamed(name)) is not None:
+            found[path] = condition
+        else:
+            return None
+    return found
 
 
 def _top(path: str) -> str:

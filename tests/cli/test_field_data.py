@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from tests.cli.conftest import CommandLine, plain
 
 FIELDS = ("margin:Number:index", "amount:Text", "old:Text")
@@ -92,3 +94,16 @@ def test_lists_become_single_values(served_hub: CommandLine) -> None:
     assert second in refused
     hub("field", "convert", "cells", "b", "--json", '{"type": "Text", "many": true}')
     assert plain(hub.rows("cells")) == [{"a": "x", "b": ["x"]}, {"a": "y", "b": ["y", "z"]}, {"a": None}]
+
+
+@pytest.mark.parametrize("openness", ["--open", "--closed"])
+def test_entities_stay_unique_when_a_condition_is_renamed(served_hub: CommandLine, openness: str) -> None:
+    hub, store = served_hub, f"numbered{openness}"
+    index = '{"fields":["number"],"unique":true,"where":{"$and":[{"state":"open"}]}}'
+    fields = ("--field", "number:Number", "--field", "state:Text")
+    hub("store", "create", store, *fields, "--index", index, *(["--open"] if openness == "--open" else []))
+    hub("field", "rename", store, "state", "status")
+    rows = '{"number": 1, "status": "open"}\n' * 2 + '{"number": 1, "status": "shut"}\n' * 2
+    assert hub("import", store, "-", input=rows, code=1).last == "3 imported, 1 refused"
+    assert hub("field", "drop", store, "status", "--yes").out.startswith("indexes: ")
+    assert hub.json("store", "show", store, "--json")["indexes"] == []

@@ -145,3 +145,15 @@ def test_paths_follow_their_fields() -> None:
     }
     gone = without_field(made, "a")
     assert gone == {"fields": [], "indexes": ["ab", ["c", "b"]], "unique": [], "open": True}
+
+
+CONDITIONS = [{"$and": [{"a": 1}]}, {"b": 2, "$and": [{"b": 1}, {"$and": [{"c": 3, "a.b": {"$gt": 1}}]}]}]
+
+
+@pytest.mark.parametrize("where", CONDITIONS, ids=["alone", "inside of another"])
+def test_paths_in_and_follow_their_fields(where: dict[str, Any]) -> None:
+    kept, index = {"fields": ["b"], "where": {"$and": [{"b": 1}]}}, {"fields": ["n"], "unique": True, "where": where}
+    made = {"indexes": [kept, index], "name": "orders"}
+    renamed = json.loads(json.dumps(where).replace('"a', '"x'))
+    assert with_renamed_field(made, "a", "x")["indexes"] == [kept, index | {"where": renamed}]
+    assert without_field(made, "a")["indexes"] == [kept]

@@ -116,6 +116,32 @@ async def test_stray_fields_of_an_open_store(admin: Client, user: Client, hub: H
     await every_entity_can_be_sent_back(user, store)
 
 
+NAMING_STATE: list[tuple[Entity, str]] = [
+    ({"indexes": ["state"]}, "indexes.0"),
+    ({"indexes": [["number", "-state.at"]]}, "indexes.0.1"),
+    ({"unique": ["state"]}, "unique.0"),
+    ({"search": ["state"]}, "search.0"),
+    (
+        {"indexes": [{"fields": ["number"], "unique": True, "where": {"$and": [{"state": "open"}]}}]},
+        "indexes.0.where.state",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "at"), NAMING_STATE, ids=[at for _, at in NAMING_STATE])
+async def test_a_field_does_not_leave_its_paths_behind(
+    admin: Client, user: Client, hub: Hub, parts: Entity, at: str
+) -> None:
+    """In an open store they would cover nothing any more: what was unique would be unique no longer, in silence."""
+    store = await hub.define(open=True, **parts)
+    await user.make(store, {"number": 1, "state": "open"})
+    errors = refused(await change(admin, store, rename={"state": "status"}), 400, "data.rename.state")
+    assert errors == {"data.rename.state": [f"The new definition still names state: {at}."]}
+    body = {part: [] for part in parts} | {"data": {"rename": {"state": "status"}}}
+    good(await admin.patch(await definition_of(admin, store), body))
+    assert shown(await user.list(store), "number", "status") == [{"number": 1, "status": "open"}]
+
+
 CURRENCY: Entity = {"id": "currency", "type": "Text", "default": "CAD"}
 SECRET: Entity = {"id": "secret", "type": "Text", "hidden": True}
 BAD: list[tuple[str, list[Entity] | None, Any, str]] = [
