@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -42,12 +44,28 @@ def note(text: str) -> None:
 
 
 def open_private(path: Path, mode: str, **options: Any) -> IO[Any]:
-    """Open a file for writing. A new file is readable by its owner only, whatever the umask: it may hold hub data."""
+    """Open a file for writing. It is readable by its owner only, whatever the umask: it may hold hub data. That holds
+    for a file that exists, too, unless it belongs to another user. Devices, pipes and standard output keep their
+    modes."""
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o600)
+        file = os.open(name, flags, 0o600)
+        found = os.fstat(file)
+        if stat.S_ISREG(found.st_mode) and not _is_stream(found):
+            with suppress(PermissionError):  # of another user, or on a file system without modes
+                os.fchmod(file, 0o600)
+        return file
 
     return open(path, mode, opener=opener, **options)
+
+
+def _is_stream(found: os.stat_result) -> bool:
+    """Return whether a file is standard output or error, such as `/dev/stdout` where the shell has redirected it."""
+    for stream in (1, 2):
+        with suppress(OSError):  # closed
+            if os.path.samestat(found, os.fstat(stream)):
+                return True
+    return False
 
 
 def plain(text: str) -> str:

@@ -25,7 +25,7 @@ from hub.cli import exports
 from hub.cli.cells import Cells
 from hub.cli.columns import Columns
 from hub.cli.exports import ExportColumns
-from hub.cli.output import Failure
+from hub.cli.output import Failure, open_private
 from hub.cli.sheet import LONGEST_TEXT
 from hub.cli.tables import read_csv
 from hub.cli.xlsx_text import escape, unescape
@@ -279,8 +279,16 @@ def test_tables_come_from_standard_input(served_hub: CommandLine) -> None:
     assert [row["code"] for row in served_hub.rows("piped", "code")] == ["0E0", "7"]
 
 
+@pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("name", ["out.ndjson", "out.json", "out.csv", "out.xlsx"])
-def test_what_is_exported_is_for_its_owner_alone(served_hub: CommandLine, name: str) -> None:
+def test_what_is_exported_is_for_its_owner_alone(served_hub: CommandLine, name: str, exists: bool) -> None:
+    """Also in a file that others could read before."""
+    files = [served_hub.folder / name, served_hub.folder / f"{name}.bad"]
+    for each in files:
+        each.unlink(missing_ok=True)
+        if exists:
+            each.touch()
+            each.chmod(0o644)
     before = os.umask(0o022)
     try:
         served_hub("export", "users", name)
@@ -288,8 +296,29 @@ def test_what_is_exported_is_for_its_owner_alone(served_hub: CommandLine, name: 
         served_hub("import", "reported", rows, "--create", "--report", f"{name}.bad", code=1)
     finally:
         os.umask(before)
-    for each in (name, f"{name}.bad"):
-        assert (served_hub.folder / each).stat().st_mode & 0o777 == 0o600
+    for each in files:
+        assert each.stat().st_mode & 0o777 == 0o600
+
+
+def test_pipes_and_standard_output_keep_their_modes(tmp_path: Path) -> None:
+    pipe, output = tmp_path / "pipe", tmp_path / "output"
+    os.mkfifo(pipe)
+    pipe.chmod(0o644)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with open_private(pipe, "w") as file:
+        file.write("x")
+    os.close(reader)
+    assert pipe.stat().st_mode & 0o777 == 0o644
+    kept = os.dup(1)
+    with output.open("w") as file:
+        output.chmod(0o644)
+        os.dup2(file.fileno(), 1)
+    try:
+        open_private(Path("/dev/stdout"), "w").close()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert output.stat().st_mode & 0o777 == 0o644
 
 
 NAMES = {" name ": 1, "a b": 2, "=x": 3, "Name": 4, "'q": 5}
