@@ -16,6 +16,7 @@ from hub.cli.source import NAMES, Source
 from hub.cli.tables import (
     DELIMITERS,
     CsvForm,
+    LineBreaks,
     OpenQuote,
     TableRow,
     describe_sheets,
@@ -37,25 +38,27 @@ class Plan:
     fields: Fields
 
     def decide(self, *, recognise: bool, multiline: bool) -> RowReader:
-        """Return the reader with delimiter and column kinds, and report them in one line. Raises Failure for a table
-        that cannot be imported as a whole."""
-        reader = self.reader
+        """Return the reader with delimiter and column kinds, and report them in one line, cells with line breaks in
+        another. Raises Failure for a table that cannot be imported as a whole."""
+        reader, line_breaks = self.reader, LineBreaks()
         if recognise and reader.format is Format.CSV:
             reader = replace(reader, form=CsvForm(find_delimiter(self.source.open()), multiline))
         try:
-            columns = self.look(reader)
+            columns = self.look(reader, line_breaks)
         except OpenQuote as error:
             say(f"0 imported, 0 refused, {grouped(error.lines - 1)} lines left out")
             raise Failure(f"{self.source.name}: {error}; nothing has been imported") from error
         except Failure as error:
             raise Failure(f"{self.source.name}: {error}") from error
         note(f"{self.source.name}: {describe(self.source, reader)}; {columns.described()}")
+        if text := line_breaks.described():
+            note(f"{self.source.name}: {text}")
         return replace(reader, cells=replace(reader.cells, kinds=columns.all_kinds))
 
-    def look(self, reader: RowReader) -> Columns:
+    def look(self, reader: RowReader, line_breaks: LineBreaks) -> Columns:
         with (
             Meter(f"reading {self.source.name}", self.source) as meter,
-            closing(reader.table(self.source.open())) as table,
+            closing(reader.table(self.source.open(), line_breaks)) as table,
         ):
             names = reader.names(next(table))
             self.check(names, reader)

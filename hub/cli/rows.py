@@ -23,7 +23,7 @@ from hub.cli.cells import Absent, Cells, nest
 from hub.cli.extended_json import MARK
 from hub.cli.keys import Keys
 from hub.cli.output import Failure, grouped
-from hub.cli.tables import CsvForm, Refusal, TableRow, check_header, read_csv, read_sheet
+from hub.cli.tables import CsvForm, LineBreaks, Refusal, TableRow, check_header, read_csv, read_sheet
 from stores.errors import InvalidEntity
 from stores.limits import parse_json
 from stores.records import Json
@@ -95,8 +95,9 @@ class RowReader:
             return self.table_rows(self.table(file))
         return self.json_rows(file) if self.format is Format.JSON else self.ndjson_rows(file)
 
-    def table(self, file: io.BufferedReader) -> Generator[TableRow]:
-        return read_sheet(file, self.sheet) if self.format is Format.XLSX else read_csv(file, self.form)
+    def table(self, file: io.BufferedReader, line_breaks: LineBreaks | None = None) -> Generator[TableRow]:
+        is_sheet = self.format is Format.XLSX
+        return read_sheet(file, self.sheet) if is_sheet else read_csv(file, self.form, line_breaks)
 
     def ndjson_rows(self, file: io.BufferedReader) -> Iterator[Row | Refusal]:
         number = 0

@@ -1,6 +1,7 @@
 """Reads tables from files: the rows of a CSV file or Excel sheet as lists of cells, beginning with the header.
 
-An unclosed quote would swallow the rows after it: `read_csv` stops there and reports the lines.
+An unclosed quote would swallow the rows after it: `read_csv` stops there and reports the lines. One that another quote
+closes again is valid CSV, and may be meant: `LineBreaks` tells of such cells.
 """
 
 from __future__ import annotations
@@ -45,6 +46,25 @@ class CsvForm:
     multiline: bool = False
 
 
+@dataclass(slots=True)
+class LineBreaks:
+    """Counts the cells of a CSV file that have line breaks. `first` is the number of the first row with one."""
+
+    cells: int = 0
+    first: int = 0
+
+    def count(self, number: int, cells: Sequence[str]) -> None:
+        self.cells += sum("\n" in cell or "\r" in cell for cell in cells)
+        self.first = self.first or number
+
+    def described(self) -> str:
+        """Return a text such as ``2 cells have line breaks, the first in row 7``; empty if there are none."""
+        if not self.cells:
+            return ""
+        cells = "1 cell has" if self.cells == 1 else f"{grouped(self.cells)} cells have"
+        return f"{cells} line breaks, the first in row {grouped(self.first)}; a stray quote puts rows into a cell"
+
+
 TableRow = tuple[int, list[Any]] | Refusal
 """A row's number, as a spreadsheet counts, and its cells. The first row is the header."""
 
@@ -58,20 +78,20 @@ class OpenQuote(Failure):
         super().__init__(f"{where}: a quote that opens in line {grouped(first)} is not closed in its row: mend it")
 
 
-def read_csv(file: BinaryIO, form: CsvForm = CsvForm()) -> Generator[TableRow]:
-    """Yield the rows of a CSV file in UTF-8. An invalid row of one line becomes a Refusal. Raises OpenQuote, and
-    Failure if the header is empty."""
+def read_csv(file: BinaryIO, form: CsvForm = CsvForm(), line_breaks: LineBreaks | None = None) -> Generator[TableRow]:
+    """Yield the rows of a CSV file in UTF-8, and count the line breaks in cells. An invalid row of one line becomes a
+    Refusal. Raises OpenQuote, and Failure if the header is empty."""
     csv.field_size_limit(MAX_CELL)
     # Invalid UTF-8 becomes surrogates, which are refused in rows.
     text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
     try:
-        yield from csv_table(text, form)
+        yield from csv_table(text, form, line_breaks or LineBreaks())
     finally:
         with suppress(ValueError):  # the caller owns the file and may have closed it
             text.detach()
 
 
-def csv_table(text: io.TextIOWrapper, form: CsvForm) -> Iterator[TableRow]:
+def csv_table(text: io.TextIOWrapper, form: CsvForm, line_breaks: LineBreaks) -> Iterator[TableRow]:
     opening = text.readline()
     # Excel reads and writes files whose first line is `sep=;`.
     skipped = 1 if separator_line(opening) else 0
@@ -96,6 +116,8 @@ def csv_table(text: io.TextIOWrapper, form: CsvForm) -> Iterator[TableRow]:
         elif reader.line_num + skipped - first > FEW and not form.multiline and swallows(cells, columns, form):
             last = skipped + reader.line_num
             raise OpenQuote(first, last, last + sum(1 for _ in text))
+        if reader.line_num + skipped > first:
+            line_breaks.count(number, cells)
         yield number, cells
 
 

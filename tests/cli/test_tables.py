@@ -164,6 +164,25 @@ def open_quote(rows: int, place: int) -> str:
     return "id,name,n\n" + "".join(lines)
 
 
+BROKEN = {
+    "a stray quote": ('a,b\n1,"x\n2,y\n3,z"\n4,u\n', "2", "1 cell has line breaks, the first in row 2"),
+    "behind others": ('a,b\n1,x\n"2\r3","y\nz"\n4,"u\nv"\n', "3", "3 cells have line breaks, the first in row 3"),
+    "behind a separator": ('sep=,\na,b\n1,x\n2,"y\n"\n', "2", "1 cell has line breaks, the first in row 3"),
+    "in the header": ('a,"b\nc"\n1,x\n', "1", "1 cell has line breaks, the first in row 1"),
+    "none": ('a,b\n1,"x"\n\n2,y\n', "2", ""),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_line_breaks_in_cells_are_told(served_hub: CommandLine, case: str) -> None:
+    """Quotes that swallow rows may be valid CSV."""
+    table, rows, told = BROKEN[case]
+    done = served_hub("import", "broken", served_hub.file("t.csv", table), "--create")
+    assert done.last == f"{rows} imported, 0 refused"
+    lines = [f"t.csv: {told}; a stray quote puts rows into a cell"] if told else []
+    assert done.err.splitlines()[1:] == lines
+
+
 def test_an_open_quote_in_a_long_file_stops_the_import_and_names_the_lines(hub: CommandLine) -> None:
     table = hub.file("long.csv", open_quote(200_000, 1))
     done = hub("import", "units", table, "--create", "--key", "id", code=1)
