@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_file(format: Format, head: bytes, row: by
     assert peak < 2_000_000  # of 20 MB
 
 
-ALIKE = {
+ALIKE: dict[str, list[Any]] = {
     "Email": ["Ann@Example.com", "ann@example.com", "ann@EXAMPLE.com"],
     "Phone": ["+1 514 555 0123", "+15145550123", "001 (514) 555-0123"],
     "DateTime": ["2026-01-31T06:00:00Z", "2026-01-31 06:00:00", "2026-01-31T07:00:00.5+01:00"],

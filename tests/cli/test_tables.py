@@ -177,7 +177,7 @@ BROKEN = {
 def test_line_breaks_in_cells_are_told(served_hub: CommandLine, case: str) -> None:
     """Quotes that swallow rows may be valid CSV."""
     table, rows, told = BROKEN[case]
-    done = served_hub("import", "broken", served_hub.file("t.csv", table), "--create")
+    done = served_hub("import", "lines", served_hub.file("t.csv", table), "--create")
     assert done.last == f"{rows} imported, 0 refused"
     lines = [f"t.csv: {told}; a stray quote puts rows into a cell"] if told else []
     assert done.err.splitlines()[1:] == lines

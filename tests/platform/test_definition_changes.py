@@ -137,7 +137,7 @@ async def test_a_field_does_not_leave_its_paths_behind(
     await user.make(store, {"number": 1, "state": "open"})
     errors = refused(await change(admin, store, rename={"state": "status"}), 400, "data.rename.state")
     assert errors == {"data.rename.state": [f"The new definition still names state: {at}."]}
-    body = {part: [] for part in parts} | {"data": {"rename": {"state": "status"}}}
+    body: Entity = {part: [] for part in parts} | {"data": {"rename": {"state": "status"}}}
     good(await admin.patch(await definition_of(admin, store), body))
     assert shown(await user.list(store), "number", "status") == [{"number": 1, "status": "open"}]
 
