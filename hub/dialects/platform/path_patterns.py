@@ -20,11 +20,19 @@ IN_FILTER: Final = r"[^.$\x00][^.\x00]*"
 """Pattern of a path segment in a comma-separated list, in `by`, a parameter name, and a filter, respectively."""
 
 _POSITION: Final = r"(?:\.[0-9]+)?"
+_REFERRING: Final = (
+    r"[A-Za-z][A-Za-z0-9_-]{0,62}"
+    r"\([^.,()$\x00][^.,()\x00]*(?:\.[^.,()$\x00][^.,()\x00]*)*\)"
+)
+"""Pattern of a segment of `only` that leads to what refers here: `orders(lines.product)`."""
 
 
 def all_paths(definition: StoreDefinition, segment: str, *, through_references: bool = False) -> str:
-    """Return the pattern of all paths. With `through_references`, they lead on behind references."""
+    """Return the pattern of all paths. With `through_references`, they lead on behind references, and to what refers
+    here."""
     found = [system_paths(SYSTEM_FIELDS)]
+    if through_references:
+        found.append(_below(_REFERRING, segment))
     found += [_paths_of(f, segment, through_references) for f in definition.fields if not f.hidden]
     if definition.open:
         found.append(free_paths(definition, segment))
