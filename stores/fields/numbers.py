@@ -7,7 +7,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Schema, add_numbers, is_number
+from stores.fields.base import (
+    Canonical,
+    Checker,
+    FieldSettings,
+    NumberType,
+    Rejected,
+    Schema,
+    add_numbers,
+    is_number,
+)
+from stores.parse import number
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
@@ -17,6 +27,7 @@ _LARGEST_DECIMAL: Final = 999_999_999_999.999
 _BEYOND_DECIMAL: Final = 10**12
 DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": r"^-?\d{1,12}(\.\d{1,3})?$"}
 _DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,6})?", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,300}(\.\d{1,300})?", re.ASCII)
 
 
 class Integer(NumberType):
@@ -46,6 +57,16 @@ class ExactDecimal(NumberType):
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_decimal
+
+    def canonical(self, field: FieldSettings) -> Canonical:
+        """A text with a number beyond the field's digits is that number, as in a parameter: it may be a bound."""
+        canonical = super().canonical(field)
+
+        def asked(value: Any) -> Json:
+            found = canonical(value)
+            return number(found) if isinstance(found, str) and _NUMBER.fullmatch(found) else found
+
+        return asked
 
     def schema(self, field: FieldSettings) -> Schema:
         limits = {"minimum": -_LARGEST_DECIMAL, "maximum": _LARGEST_DECIMAL}

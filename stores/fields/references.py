@@ -9,6 +9,7 @@ from stores.bounds import Limit
 from stores.fields.base import (
     EVERY_FIELD,
     IN_LISTS,
+    Canonical,
     Checker,
     FieldSettings,
     FieldType,
@@ -44,6 +45,18 @@ class Reference(FieldType):
             return value  # type: ignore[no-any-return]
 
         return check_reference
+
+    def canonical(self, field: FieldSettings) -> Canonical:
+        """By a key, filters take what filters of the key take."""
+        if field.key is None:
+            return super().canonical(field)
+        of_key = field.key.kind.canonical(field.key)
+
+        def canonical(value: Any) -> Json:
+            key = of_key(value)
+            return int(key) if isinstance(key, float) and key.is_integer() else key
+
+        return canonical
 
     def costly_in(self, field: FieldSettings, value: Any) -> int:
         return 0 if field.key is None else field.key.kind.costly_in(field.key, value)

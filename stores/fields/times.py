@@ -6,13 +6,13 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from stores.fields.base import Checker, Converter, FieldSettings, Measure, Rejected, Schema, TextType
+from stores.fields.base import Canonical, Checker, Converter, FieldSettings, Measure, Rejected, Schema, TextType
 from stores.records import Json
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATETIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _ISO: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?:(:\d\d)(?:[.,]\d{1,9})?)?([Zz]|[+-]\d\d(?::?[0-5]\d)?)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?:(:\d\d)(?:[.,]\d{1,9})?)?([Zz]|[+-]\d\d(?::?[0-5]\d)?)?", re.ASCII
 )
 _LONGEST: Final = 40
 _MIDNIGHT: Final = " 00:00:00"
@@ -57,6 +57,10 @@ class DateTime(TextType):
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_datetime
+
+    def canonical(self, field: FieldSettings) -> Canonical:
+        """Filters take a time without a zone too, in UTC: as text it would be after all times of its day."""
+        return _asked_time
 
     def schema(self, field: FieldSettings) -> Schema:
         # A format of the hub's own: validators ignore formats that they do not know.
@@ -107,12 +111,20 @@ def check_datetime(value: Any) -> Json:
         raise Rejected("datetime") from None
 
 
-def _utc(text: str) -> str:
-    """Return the canonical form of a time in ISO 8601 with a zone. Raises ValueError, and OverflowError for a time
-    outside the years 1 to 9999 in UTC."""
+def _asked_time(value: Any) -> Json:
+    """Return the canonical form of a time in a filter, in UTC if it has no zone; other values as they are."""
+    try:
+        return _utc(value, needs_zone=False) if isinstance(value, str) and not _DATETIME.fullmatch(value) else value
+    except (ValueError, OverflowError):
+        return value  # type: ignore[no-any-return]
+
+
+def _utc(text: str, *, needs_zone: bool = True) -> str:
+    """Return the canonical form of a time in ISO 8601, which may lack its zone only if that is said. Raises ValueError,
+    and OverflowError for a time outside the years 1 to 9999 in UTC."""
     found = _ISO.fullmatch(text) if len(text) <= _LONGEST else None
-    if found is None:
+    if found is None or (needs_zone and not found[4]):
         raise ValueError("not a time with a zone")
-    day, minutes, seconds, zone = found.groups(default=":00")
+    day, minutes, seconds, zone = found[1], found[2], found[3] or ":00", found[4] or "Z"
     time = datetime.fromisoformat(f"{day} {minutes}{seconds}{'+00:00' if zone in 'Zz' else zone}")
     return str(time.astimezone(UTC).replace(tzinfo=None))

@@ -92,6 +92,20 @@ async def test_a_filter_takes_what_writes_take(connected: Connect, hub: Hub, use
     assert ops(watch.take()) == [("remove", seen["_id"]), ("insert", seen["_id"])]
 
 
+async def test_a_time_without_a_zone_is_in_utc_in_a_filter(
+    connected: Connect, hub: Hub, user: Client, beacon: Beacon
+) -> None:
+    store = await hub.define(fields=[{"id": "at", "type": "DateTime"}])
+    late = await user.make(store, at="2026-11-26 23:00:00")
+    client = await connected(user)
+    watch = await client.watch(store, filter={"at": {"$gte": "2026-11-26T06:00:00"}})
+    assert watch.view == {late["_id"]: late}
+    await user.patch(f"/{store}/{late['_id']}", {"at": "2026-11-26 05:59:59"})
+    await client.caught_up(beacon)
+    assert ops(watch.take()) == [("remove", late["_id"])]
+    await matches_rest(watch, user)
+
+
 async def test_events_are_projected_like_answers(connected: Connect, user: Client, store: str, beacon: Beacon) -> None:
     """`only` may be text or a list; an update without a change in the projection is not sent."""
     client = await connected(user)

@@ -167,7 +167,8 @@ PATHS = [
     "aObject", "aObject.city", "aObject.zip", "aObject.city.x", "aObject.mails.0", "aObject.mails.x", "aObject.0",
     "aReference", "aReference.name", "owner", "owner.name", "access.0", "access.x", "time.0", "_id", "secret",
     "secret.x", "names", "other.x.0", "title", "title.x", "orders(aReference)", "orders(aReference).x",
-    "orders(lines.product).lines.product.name", "orders(", "orders().x", "orders(a)b", "orders($a).x", "0(aReference).x",
+    "orders(lines.product).lines.product.name", "orders(", "orders().x", "orders(a)b", "orders($a).x",
+    "0(aReference).x",
 ]  # fmt: skip
 
 EXPANDED = [
@@ -179,7 +180,8 @@ EXPANDED = [
 @pytest.mark.parametrize("definition", [CLOSED, OPEN, SCHEMALESS], ids=["closed", "open", "schemaless"])
 @pytest.mark.parametrize("path", PATHS)
 def test_the_document_and_the_hub_agree_on_paths(definition: dict[str, Any], path: str) -> None:
-    """In filters, `sort`, `only`, `by` and functions; with `expand`, `only` takes paths behind references, and to what refers here."""
+    """In filters, `sort`, `only`, `by` and functions; with `expand`, `only` takes paths behind references, and to what
+    refers here."""
     store = parse_definition(definition)
     try:
         authorize(user(), store, "GET").check_path(path)

@@ -301,6 +301,62 @@ async def test_values_are_typed_by_the_schema(user: Client, flats: str, query: s
     assert await found(user, flats, query) == expected
 
 
+@pytest.fixture(scope="module")
+async def stamps(hub: Hub, user: Client) -> str:
+    """A store with two entities; tests do not change it."""
+    events = await hub.define(fields=[{"id": "at", "type": "DateTime", "unique": True}])
+    fields = [
+        {"id": "n", "type": "Number"},
+        {"id": "at", "type": "DateTime"},
+        {"id": "day", "type": "Date"},
+        {"id": "price", "type": "Numeric"},
+        {"id": "mail", "type": "Email"},
+        {"id": "phone", "type": "Phone"},
+        {"id": "of", "type": "Reference", "store": events, "by": "at"},
+    ]
+    store = await hub.define(fields=fields)
+    early, late = "2026-11-26 06:00:00", "2026-11-26 23:00:00"
+    one = {"day": "2026-11-26", "price": 7, "mail": "ann@b.example", "phone": "12345"}
+    two = {"day": "2026-11-27", "price": 8, "mail": "bob@b.example", "phone": "+12345"}
+    await user.make_all(events, [{"at": early}, {"at": late}])
+    made: list[Entity] = [one | {"n": 1, "at": early, "of": early}, two | {"n": 2, "at": late, "of": late}]
+    await user.make_all(store, made)
+    return store
+
+
+OUT_OF_TYPE: list[tuple[str, Entity, list[int]]] = [
+    ("at[gte]=2026-11-26T06:00:01", {"at": {"$gte": "2026-11-26T06:00:01"}}, [2]),
+    ("at[lt]=2026-11-26T06:00:01", {"at": {"$lt": "2026-11-26T06:00:01"}}, [1]),
+    ("at[gt]=2026-11-26 06:00", {"at": {"$gt": "2026-11-26 06:00"}}, [2]),
+    ("at=2026-11-26T23:00", {"at": "2026-11-26T23:00"}, [2]),
+    ("at[ne]=2026-11-26T23:00", {"at": {"$ne": "2026-11-26T23:00"}}, [1]),
+    ("at[gte]=2026-11-26 1", {"at": {"$gte": "2026-11-26 1"}}, [2]),
+    ("at=2026-11-26", {"at": "2026-11-26"}, []),
+    ("of[gt]=2026-11-26T06:00", {"of": {"$gt": "2026-11-26T06:00"}}, [2]),
+    ("of[lt]=2026-11-26 1", {"of": {"$lt": "2026-11-26 1"}}, [1]),
+    ("day[gte]=2026-11-26 06:00:00", {"day": {"$gte": "2026-11-26 06:00:00"}}, [2]),
+    ("day[lt]=2026-12", {"day": {"$lt": "2026-12"}}, [1, 2]),
+    ("price[lt]=7.0005", {"price": {"$lt": "7.0005"}}, [1]),
+    ("price[gt]=7.0005", {"price": {"$gt": 7.0005}}, [2]),
+    ("mail[gte]=b", {"mail": {"$gte": "b"}}, [2]),
+    ("mail[gt]=B", {"mail": {"$gt": "B"}}, [1, 2]),
+    ("phone[lt]=1", {"phone": {"$lt": "1"}}, [2]),
+    ("phone[ne]=1", {"phone": {"$ne": 12345}}, [1, 2]),
+]
+"""Parameter, the same as a filter, and what both find: values that the types of the fields refuse."""
+
+
+@pytest.mark.parametrize(("query", "document", "expected"), OUT_OF_TYPE, ids=[query for query, _, _ in OUT_OF_TYPE])
+async def test_a_range_compares_what_the_type_refuses_as_it_is(
+    user: Client, stamps: str, query: str, document: Entity, expected: list[int]
+) -> None:
+    """Texts by code point and numbers by value; a time without a zone is in UTC. It is equal to nothing."""
+    assert await found(user, stamps, query) == expected
+    assert await found(user, stamps, f"filter={quote(json.dumps(document))}") == expected
+    [group] = good(await user.get(f"/{stamps}?aggregate=count&{query}"))["groups"]
+    assert group["count"] == len(expected)
+
+
 BAD_TYPED = [("price=cheap", "price"), ("n=x", "n"), ("n[gt]=x", "n"), ("sold=yes", "sold"), ("_rev=x", "_rev"),
              ("name[exists]=maybe", "name"), ("time[gt]=x", "time")]  # fmt: skip
 
