@@ -24,6 +24,7 @@ SYSTEM_FIELDS: Final = ("_id", "owner", "group", "access", "branch", "time", "_a
 """Assigned by the hub on every entity; `_at` is the last update, `time` the creation, both Unix milliseconds."""
 
 SYSTEM_LISTS: Final = ("access", "branch")
+SYSTEM_NUMBERS: Final = ("time", "_at", "_rev")
 """The system fields that hold lists."""
 
 WRITER_FIELD: Final = "_by"

@@ -148,6 +148,13 @@ class Field:
         """The field whose type the values have: for a Reference, that of its key."""
         return self if self.key is None else self.key.typed
 
+    @cached_property
+    def may_hold_text(self) -> bool:
+        """Whether values, or elements of lists, may be texts, for a search to find."""
+        field = self.typed
+        has_texts = field.kind.text or field.kind.free or bool(field.store)
+        return has_texts or any(isinstance(id, str) for id in field.option_ids)
+
     def parse(self, text: str) -> Json:
         """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
         return self.typed.kind.parse(text)

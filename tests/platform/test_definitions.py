@@ -85,6 +85,7 @@ BAD: list[tuple[Entity, str]] = [
     ({"name": "x", "indexes": [5]}, "indexes.0"),
     ({"name": "x", "indexes": ["a", "a.0"]}, "indexes.1"),
     ({"name": "x", "search": ["a", "_id"]}, "search.1"),
+    ({"name": "x", "fields": [{"id": "a", "type": "Number"}], "search": ["a"]}, "search.0"),
     ({"name": "x", "indexes": [f"f{n}" for n in range(40)]}, "indexes"),
 ]
 

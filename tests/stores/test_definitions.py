@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from hub.services.key_fields import with_keys
 from hub.services.system_stores.definitions import check_parts
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
 from stores.field_definitions import MAX_FIELDS, MAX_OPTIONS
 from stores.limits import MOST_VIOLATIONS
+from stores.schema import StoreDefinition
 from tests.support.steps import counted_steps
 
 
@@ -134,6 +136,48 @@ def test_paths_at_which_no_entity_has_a_value_are_not_indexed_or_searched(
     with pytest.raises(InvalidEntity) as refusal:
         check_parts(None, definition)
     assert {violation.field: violation.detail for violation in refusal.value.violations} == refused
+
+
+TYPED: dict[str, Any] = {
+    "name": "s",
+    "fields": [
+        *({"id": type, "type": type} for type in ("Text", "Email", "JSON", "Number", "Numeric", "Serial", "Boolean")),
+        {"id": "numbers", "type": "Number", "many": True},
+        {"id": "kind", "type": "Select", "options": [{"id": 1, "name": "one"}]},
+        {"id": "size", "type": "MultiSelect", "options": [{"id": 1, "name": "one"}, {"id": "two", "name": "two"}]},
+        {"id": "of", "type": "Reference", "store": "others"},
+        {"id": "by", "type": "Reference", "store": "s", "by": "Serial"},
+        {
+            "id": "place",
+            "type": "Object",
+            "fields": [{"id": "city", "type": "Text"}, {"id": "floor", "type": "Number"}],
+        },
+    ],
+}
+
+
+def test_what_holds_no_text_is_not_searched() -> None:
+    """Definitions of an earlier version that do stay valid, if the path has the same type."""
+    texts = ["Text", "Email", "JSON", "JSON.x", "size", "of", "place.city", "owner"]
+    others = {
+        "Number": "Number", "Numeric": "Numeric", "Serial": "Serial", "Boolean": "Boolean", "numbers": "Number",
+        "kind": "Select", "by": "Serial", "place": "Object", "place.floor": "Number", "time": "a number",
+    }  # fmt: skip
+    stores = {"s": parse_definition(TYPED)}
+
+    def searching(*paths: str, **more: Any) -> StoreDefinition:
+        return with_keys(parse_definition(TYPED | {"search": [*paths]} | more), stores)
+
+    check_parts(None, searching(*texts))
+    with pytest.raises(InvalidEntity) as refusal:
+        check_parts(None, searching("Text", *others))
+    assert {violation.field: violation.detail for violation in refusal.value.violations} == {
+        f"search.{n}": f"Must not be {path}, which is not text: its type is {type}."
+        for n, (path, type) in enumerate(others.items(), 1)
+    }
+    check_parts(searching(*others), searching("Text", *reversed(others), label="s"))
+    with pytest.raises(InvalidEntity):
+        check_parts(searching("Text"), searching("Text", fields=[{"id": "Text", "type": "Number"}]))
 
 
 def test_such_paths_of_an_earlier_definition_stay() -> None:

@@ -23,7 +23,7 @@ from stores.limits import parse_exactly
 from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
 from stores.query import Filter, Projection, Query, Sort
-from stores.records import Json
+from stores.records import SYSTEM_NUMBERS, Json
 
 Pairs = list[tuple[str, str]]
 
@@ -53,7 +53,6 @@ MOST_CURSOR: Annotated[int, Limit("link", "characters of a cursor", "a link by `
 _BRACKETS = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]\Z", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*\Z")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~/-]*\Z")
-_SYSTEM_NUMBERS = ("time", "_at", "_rev")
 _SYSTEM_TEXTS = ("_id", "owner", "group", "access", "branch")
 
 
@@ -216,7 +215,7 @@ class ListParameters:
             return None if text == "null" else text
         field = self.view.field_at(path.split("."))
         try:
-            if path in _SYSTEM_NUMBERS:
+            if path in SYSTEM_NUMBERS:
                 return parse_number(text)
             return field.parse(text) if field else scalar(text)
         except ValueError as error:

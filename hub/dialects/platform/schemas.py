@@ -37,7 +37,7 @@ from stores.fields.numbers import DECIMAL_TEXT
 from stores.fields.settings import nullable, sent, sent_value, shown_value
 from stores.fields.texts import timezones
 from stores.parse_operators import MOST_PATH_TEXT
-from stores.records import SYSTEM_FIELDS
+from stores.records import SYSTEM_FIELDS, SYSTEM_NUMBERS
 from stores.schema import Field, StoreDefinition
 
 ID, VALUE = ref("Id"), ref("Value")
@@ -186,7 +186,7 @@ def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
     those of a `bulk` change an empty list cannot be excluded."""
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
     by_form[ParameterForm.TEXT].append(system_paths(_SYSTEM_TEXTS))
-    by_form[ParameterForm.NUMBER].append(system_paths(_SYSTEM_NUMBERS))
+    by_form[ParameterForm.NUMBER].append(system_paths(SYSTEM_NUMBERS))
     for pattern, form in typed_paths([field for field in definition.fields if not field.hidden], IN_NAME):
         by_form[form].append(pattern)
     kinds = {f"(?:{'|'.join(patterns)})": _VALUES[form] for form, patterns in by_form.items() if patterns}
@@ -196,7 +196,6 @@ def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
 
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
-_SYSTEM_NUMBERS: Final = ("time", "_at", "_rev")
 _VALUES: Final[Mapping[ParameterForm, Schema]] = {
     ParameterForm.TEXT: {"type": "string"},
     ParameterForm.NUMBER: {"type": "number"},

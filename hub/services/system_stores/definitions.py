@@ -47,7 +47,7 @@ from stores.field_definitions import TOLERATED
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import UNBOUNDED, Definitions, Engine, IdempotencyKey, Update, Write, Written
 from stores.query import EVERYTHING, Equal, Query
-from stores.records import Entity
+from stores.records import SYSTEM_NUMBERS, Entity
 from stores.schema import Field, StoreDefinition
 from stores.superseded import DEFINITIONS
 
@@ -75,7 +75,7 @@ class DefinitionHooks(StoreHooks):
             raise DuplicateValue("name")
         if self.registry.is_full():
             raise refuse("name", f"There are {MOST_STORES} stores already, as many as the hub takes.").at("MOST_STORES")
-        check_parts(None, definition)
+        check_parts(None, self.registry.with_keys(definition))
         check_conditions(self.registry, definition)
         if not definition.relations:
             return Prepared(entity)
@@ -120,7 +120,7 @@ class DefinitionHooks(StoreHooks):
         definition = parse_definition({**before, **fields})
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
-        check_parts(old, definition)
+        check_parts(self.registry.with_keys(old), self.registry.with_keys(definition))
         check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
         if (definition.compounds, definition.relations) != (old.compounds, old.relations):
@@ -240,25 +240,38 @@ def retired_by(old: StoreDefinition, new: StoreDefinition) -> tuple[str, ...]:
 
 def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
     """Refuse definitions that would search `_id`, reveal values of hidden fields (by search, or by uniqueness, which
-    allows guesses), have settings without an effect, or name paths at which no entity has a value.
+    allows guesses), have settings without an effect, or name paths at which no entity has a value, or no text to
+    search.
 
     Entries that an older hub allowed in `old` may stay: they are ignored.
     """
     had = {} if old is None else _refused_parts(old)
     found = {place: text for place, text in _refused_parts(new).items() if place not in had}
-    known = frozenset() if old is None else frozenset((part, path) for part, path, _, _ in _dead_ends(old))
-    for part, path, place, text in _dead_ends(new):
+    known = frozenset() if old is None else frozenset((part, path) for part, path, _, _ in _idle_paths(old))
+    for part, path, place, text in _idle_paths(new):
         if (part, path) not in known:
             found.setdefault(place, text)
     if found:
         raise InvalidEntity([Violation(place, "invalid", text) for place, text in found.items()][:MOST_VIOLATIONS])
 
 
-def _dead_ends(definition: StoreDefinition) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (part of the definition, path, place, reason) of paths at which no entity has a value."""
+def _idle_paths(definition: StoreDefinition) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (part of the definition, path, place, reason) of paths at which no entity has a value, or no text to
+    search."""
     for place, path in definition.named_paths:
+        part = place.partition(".")[0]
         if end := definition.dead_end(path.split(".")):
-            yield place.partition(".")[0], path, place, f"{end.reason}."
+            yield part, path, place, f"{end.reason}."
+        elif part == "search" and (type := _type_without_text(definition, path)):
+            yield part, path, place, f"Must not be {path}, which is not text: its type is {type}."
+
+
+def _type_without_text(definition: StoreDefinition, path: str) -> str:
+    """Return the type of the values at a path if none of them can be text; otherwise an empty text."""
+    if path in SYSTEM_NUMBERS:
+        return "a number"
+    field = definition.field_at(path.split("."))
+    return "" if field is None or field.may_hold_text else field.typed.type
 
 
 def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
