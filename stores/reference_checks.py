@@ -88,9 +88,9 @@ class Wanted:
     def refuse(self) -> None:
         """Raise InvalidEntity if there are values."""
         violations = [
-            Violation(place, "reference", relation.target)
+            Violation(place, "reference_default" if value in relation.defaults else "reference", relation.target)
             for relation, places in self._places.items()
-            for place in places.values()
+            for value, place in places.items()
         ]
         if violations:
             raise InvalidEntity(violations[:MOST_VIOLATIONS])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from stores.fields.base import FieldSettings
 from stores.paths import Path
 from stores.records import Entity, Json
 
@@ -17,7 +18,8 @@ ON_DELETE: Final[tuple[OnDelete, ...]] = ("refuse", "clear", "cascade")
 @dataclass(frozen=True, slots=True)
 class Relation:
     """Entities of `store` refer to entities of `target`: `path` leads to the value of their `by`, or to a list of them
-    with `many`. It may lead through objects and lists of objects."""
+    with `many`. It may lead through objects and lists of objects. `defaults` are the values that the definition itself
+    may put there."""
 
     store: str
     path: Path
@@ -25,6 +27,7 @@ class Relation:
     by: str = "_id"
     many: bool = False
     on_delete: OnDelete = "refuse"
+    defaults: frozenset[Value] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def field(self) -> str:
@@ -56,6 +59,18 @@ def values_along(entity: Entity, path: Path) -> frozenset[Value]:
     if len(path) == 1 and type(value := entity.get(path[0])) is str:  # the usual case, in a fifth of the time
         return frozenset((value,))
     return frozenset(value for _, value in _places(entity, path, ""))
+
+
+def default_references(fields: Sequence[FieldSettings], path: Path) -> Iterator[tuple[str, frozenset[Value]]]:
+    """Yield the places of the defaults that fill a reference (``fields.0.default``), with the values that they put
+    there: its own default, and those of the objects around it."""
+    place = ""
+    for depth, name in enumerate(path):
+        number, found = next((i, each) for i, each in enumerate(fields) if each.id == name)
+        place = f"{place}fields.{number}."
+        if found.default is not None:
+            yield f"{place}default", values_along({name: found.canonical(found.default)}, path[depth:])
+        fields = found.fields
 
 
 def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:

@@ -22,7 +22,7 @@ from stores.fields.settings import checker_of, most_items
 from stores.paths import is_single
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
-from stores.relation import OnDelete, Relation
+from stores.relation import OnDelete, Relation, Value, default_references
 
 SERIAL: Final = "Serial"
 
@@ -37,6 +37,7 @@ RULES: Final[Mapping[str, str]] = {
     "too_low": "Must be at least {detail}.",
     "too_high": "Must be at most {detail}.",
     "reference": "There is no such entity of {detail}.",
+    "reference_default": "The default of this field is no entity of {detail} that you see: send another value.",
     "double": "This value is in the list already.",
     "date": "Must be a real date, such as 2020-11-26.",
     "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",
@@ -313,7 +314,8 @@ class StoreDefinition:
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
         """The references to other stores, also those inside of objects."""
-        return tuple(_relations(self.name, self.fields))
+        found = _relations(self.name, self.fields)
+        return tuple(replace(each, defaults=_defaults_of(self.fields, each)) for each in found)
 
     @cached_property
     def serials(self) -> tuple[Field, ...]:
@@ -397,6 +399,10 @@ def _relations(store: str, fields: Iterable[Field], above: tuple[str, ...] = ())
         if each.store:
             yield Relation(store, path, each.store, each.by or "_id", each.many, each.on_delete)
         yield from _relations(store, each.fields, path)
+
+
+def _defaults_of(fields: Sequence[Field], relation: Relation) -> frozenset[Value]:
+    return frozenset(value for _, values in default_references(fields, relation.path) for value in values)
 
 
 def _top(path: str) -> str:

@@ -107,7 +107,7 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
     for each in new.relations:
         name = each.field
         source = operations.source_of(name)
-        is_known = ((source, *each.path[1:]), each.target, _held_by(each, operations)) in known
+        is_known = ((source, *each.path[1:]), each.target, held_by(each, operations)) in known
         if name in operations.fill:
             yield _Doubt(each, has_none((name,)) if is_known else EVERYTHING)
         elif name in operations.convert or not is_known:
@@ -116,14 +116,14 @@ def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperatio
             yield _Doubt(each, And((has_none((source,)), has_value((name,)))))
 
 
-def _held_by(relation: Relation, operations: DataOperations) -> str:
+def held_by(relation: Relation, operations: DataOperations) -> str:
     """Return the field of the target that holds the key now: the change may rename it in the store itself."""
     return operations.source_of(relation.by) if relation.target == relation.store else relation.by
 
 
 async def _count(engine: Engine, doubt: _Doubt, change: DataChange, tally: Tally) -> None:
     """Add the entities that will refer to something that does not exist."""
-    relation, by = doubt.relation, _held_by(doubt.relation, change.operations)
+    relation, by = doubt.relation, held_by(doubt.relation, change.operations)
     held, size, turn = dict[str, frozenset[Value]](), 0, Turn()
     async for entity in each_entity(engine, relation.store, doubt.where):
         held[entity["_id"]] = values = relation.values(change.applied(entity))

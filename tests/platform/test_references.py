@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stores.records import Entity, new_id
-from tests.platform.answers import good, refused
+from tests.platform.answers import definition_of, good, refused
 from tests.support.hub import Client, Hub, unique
 
 
@@ -326,3 +326,56 @@ async def test_users_can_be_referred_to(hub: Hub, admin: Client) -> None:
     good(await admin.delete(f"/{keeper}/{job['_id']}"))
     good(await admin.delete(f"/users/{seller.id}"))
     assert (await admin.see(store, sale["_id"]))["seller"] is None
+
+
+async def test_a_default_refers_to_what_is_there(hub: Hub, admin: Client, user: Client) -> None:
+    """When the definition is written; what another default said before stays. Also inside of objects and lists."""
+    codes = await hub.define(fields=[{"id": "code", "type": "Email", "unique": True}])
+    made = await admin.make(codes, code="a@b.example")
+    plain = {"id": "of", "type": "Reference", "store": codes}
+    keyed = {"id": "by", "type": "Reference", "store": codes, "by": "code"}
+    inner: Entity = {"id": "inner", "type": "Object", "fields": [keyed | {"default": "x@b.example"}]}
+    outer: Entity = {"id": "outer", "type": "Object", "fields": [plain], "default": {"of": new_id()}}
+    several: Entity = plain | {"id": "several", "many": True, "default": [made["_id"], new_id()]}
+    fields = [plain | {"default": new_id()}, keyed | {"default": "none"}, inner, outer, several]
+    wrong = [f"fields.{place}default" for place in ("0.", "1.", "2.fields.0.", "3.", "4.")]
+    body = {"name": unique("store"), "fields": fields}
+    errors = refused(await admin.post("/stores", body), 400, *wrong)
+    assert {*errors} == {*wrong}
+    assert errors["fields.0.default"] == [f"There is no such entity of {codes}."]
+    itself = {"id": "up", "type": "Reference", "store": body["name"], "default": new_id()}
+    refused(await admin.post("/stores", body | {"fields": [itself]}), 400, "fields.0.default")
+    right = [plain | {"default": made["_id"]}, keyed | {"default": "A@B.example"}]
+    store = await hub.define(fields=right)
+    path = await definition_of(admin, store)
+    refused(await admin.patch(path, {"fields": [plain | {"default": new_id()}]}), 400, "fields.0.default")
+    assert (await admin.make(store))["by"] == "a@b.example"
+    [line] = await admin.list(store)
+    good(await admin.delete(f"/{store}/{line['_id']}"))
+    good(await admin.delete(f"/{codes}/{made['_id']}"))
+    good(await admin.patch(path, {"fields": [*right, {"id": "n", "type": "Number"}]}))
+
+
+async def test_an_error_says_that_a_value_is_the_default(hub: Hub, admin: Client, user: Client) -> None:
+    """In creations, upserts, replacements and batches, for what is out of sight or gone."""
+    codes = await hub.define(open=True)
+    made = await admin.make(codes)
+    of = {"id": "of", "type": "Reference", "store": codes, "default": made["_id"]}
+    number: Entity = {"id": "n", "type": "Number", "unique": True}
+    store = await hub.define(fields=[of, number, {"id": "o", "type": "Object", "fields": [of]}])
+    text = f"The default of this field is no entity of {codes} that you see: send another value."
+    mine = await user.make(codes)
+    other = await user.make(store, of=mine["_id"], n=1)
+    for answer in (
+        await user.post(f"/{store}", {"n": 2}),
+        await user.post(f"/{store}", {"n": 2}, {"upsert": "n"}),
+        await user.put(f"/{store}/{other['_id']}", {"n": 1}),
+    ):
+        assert refused(answer, 400, "of")["of"] == [text]
+    assert refused(await user.post(f"/{store}", {"of": None, "o": {}}), 400)["o.of"] == [text]
+    request = {"method": "POST", "path": f"/{store}", "body": {"n": 2}}
+    assert refused(await user.post("/batch", {"requests": [request]}), 400)["requests.0.of"] == [text]
+    assert refused(await user.post(f"/{store}", {"of": new_id()}), 400)["of"] == [
+        f"There is no such entity of {codes}."
+    ]
+    assert (await user.make(store, of=mine["_id"]))["of"] == mine["_id"]

@@ -14,6 +14,7 @@ from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
+from hub.services.reference_defaults import check_defaults
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
     check_conditions,
@@ -29,7 +30,7 @@ from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.tally import Tally
-from stores.data_changes import DataChange
+from stores.data_changes import DataChange, DataOperations
 from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
 from stores.definitions import PENDING, parse_definition
 from stores.errors import (
@@ -80,7 +81,9 @@ class DefinitionHooks(StoreHooks):
         if not definition.relations:
             return Prepared(entity)
         others = await _defined_beside(shared)
-        return Prepared(entity, [*check_targets(self.registry, None, definition, others)])
+        targets = check_targets(self.registry, None, definition, others)
+        await check_defaults(self.engine, self.registry, None, definition, DataOperations({}))
+        return Prepared(entity, [*targets])
 
     def _is_defined(self, name: str) -> bool:
         try:
@@ -126,6 +129,7 @@ class DefinitionHooks(StoreHooks):
         if (definition.compounds, definition.relations) != (old.compounds, old.relations):
             check_conditions(self.registry, definition)
         change = DataChange(parse_data(data, old, definition), definition)
+        await check_defaults(self.engine, self.registry, old, definition, change.operations)
         targets += no_others_refer(self.registry, old, definition, change.names.difference(change.operations.fill))
         in_steps = is_in_steps(data) and bool(change.operations)
         if not in_steps:
