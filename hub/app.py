@@ -174,7 +174,7 @@ def assemble(settings: Settings) -> Hub:
     mailer = make_mailer(settings)
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
-    lives = StoreLives(engine)
+    lives = StoreLives(engine, registry)
     entities = EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists)
     return Hub(
         settings=settings,

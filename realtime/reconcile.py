@@ -28,6 +28,7 @@ from stores.protocol import Engine, Listing
 from stores.query import And, Filter, Not, Or, Query
 from stores.read_turns import READER
 from stores.records import Change, Entity
+from stores.schema import StoreDefinition
 from stores.steps import StepBudget
 from stores.turns import Places
 
@@ -54,14 +55,18 @@ LIST_RETRY_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ChangedView:
-    """A view of `store` by the filter `old`, of which the client has received everything up to `position`, and that
+    """A view of a store by the filter `old`, of which the client has received everything up to `position`, and that
     changes to `new`. `encode` returns the event for a difference, or None if nothing shown differs."""
 
-    store: str
+    definition: StoreDefinition
     old: Filter
     new: Filter
     position: str
     encode: Callable[[ViewDifference], str | None]
+
+    @property
+    def store(self) -> str:
+        return self.definition.name
 
 
 class Reconciler:
@@ -85,7 +90,7 @@ class Reconciler:
         recent = self._fanout.missed.kept_after(order(view.position))
         if recent is None:
             raise HistoryGone("the changes since that position are not at hand")
-        check_same_store(view.store, recent)
+        check_same_store(view.definition, recent)
         end = order(position)
         changed = _ends(change for change in recent if change.store == view.store and order(change.position) <= end)
         size = sum(first.size + (last.size if last is not first else 0) for first, last in changed.values())

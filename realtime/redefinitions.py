@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from realtime.key_changes import rekeyed
 from stores.definitions import PENDING
 from stores.errors import HistoryGone
 from stores.records import SYSTEM_FIELDS, Change, Entity, HistoryEntry
@@ -74,15 +75,19 @@ def _given(members: Entity, unseen: frozenset[str]) -> Entity:
     return {name: value for name, value in members.items() if value and name not in unseen}
 
 
-def check_same_store(store: str, changes: Iterable[Change], *, searched: bool = False) -> None:
-    """Raise HistoryGone if one of the changes redefines the store, or if not all changes of the store are known.
+def check_same_store(definition: StoreDefinition, changes: Iterable[Change], *, searched: bool = False) -> None:
+    """Raise HistoryGone if one of the changes redefines the store, or gives its references another type, or if not all
+    changes of the store are known.
 
     A new definition may alter what is shown of entities that did not change, and no change reports that. With
     `searched`, the same holds for what a search finds.
     """
+    store, keys = definition.name, definition.key_types
     for change in changes:
         if change.op == "lost" and change.store == store:
             raise HistoryGone(f"not every change of {store} since that position is known")
+        if keys and not rekeyed(change).isdisjoint(keys):
+            raise HistoryGone(f"references of {store} have another type since that position")
         if change.store != "stores" or (change.before or {}).get("name") != store:
             continue
         if redefines(change, searched=searched):

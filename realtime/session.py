@@ -136,7 +136,8 @@ class LiveSession:
             view = self.context.view(self.principal, subscription.store)
         except (AuthError, StoreError):
             return False
-        return view.definition == subscription.view.definition
+        now, then = view.definition, subscription.definition
+        return now == then and now.key_types == then.key_types
 
     # Subscribing.
 
@@ -369,7 +370,7 @@ class LiveSession:
         encode = difference_encoder(
             subscription.topic, subscription.store, subscription.projection, subscription.position
         )
-        view = ChangedView(subscription.store, subscription.where, new, subscription.position, encode)
+        view = ChangedView(subscription.definition, subscription.where, new, subscription.position, encode)
         try:
             async with context.refreshing:
                 return await context.reconciler.reconciled(view, unread)

@@ -15,6 +15,7 @@ from auth.resolver import FOREVER, alters_principals
 from auth.system_stores import SYSTEM_STORES
 from realtime.context import LiveContext
 from realtime.engineio.deadlines import Deadlines
+from realtime.key_changes import rekeyed
 from realtime.redefinitions import redefines
 from realtime.session import LiveSession
 from realtime.subscriptions import Subscription
@@ -141,11 +142,21 @@ class SessionRegistry:
                 await turn.pass_on()
 
     async def _redefined(self, change: Change) -> None:
-        """End the subscriptions to a store that now shows other fields. Their clients must start from a fresh list."""
-        if redefines(change):
-            name = str((change.before or {}).get("name"))
-            gone = HistoryGone("the store was redefined")
-            await self._end_views_of(name, gone if change.op == "update" else NotFound(f"no store {name}"), change)
+        """End the subscriptions to a store that now shows other fields, and those to stores whose references have got
+        another type by it. Their clients must start from a fresh list."""
+        if not redefines(change):
+            return
+        name = str((change.before or {}).get("name"))
+        gone = HistoryGone("the store was redefined")
+        await self._end_views_of(name, gone if change.op == "update" else NotFound(f"no store {name}"), change)
+        if keys := rekeyed(change):
+            order = self.context.fanout.order_of(change.position)
+
+            def refers(session: LiveSession, subscription: Subscription) -> bool:
+                is_concerned = not keys.isdisjoint(subscription.definition.key_types)
+                return is_concerned and not session.outlives(subscription, order)
+
+            await self._end_views(HistoryGone("a store to which it refers was redefined"), refers)
 
     async def _end_views_of(self, store: str, error: Exception, change: Change) -> None:
         """End the subscriptions to one store that began before this change."""

@@ -89,9 +89,9 @@ class SubscriptionStarts:
         fanout, position = self._context.fanout, unbind(since, subscription.view.digest)
         # Before the acknowledgement, check that the history is available and that the store is still the same.
         first = await fanout.missed.read_after(position)
-        check_same_store(subscription.store, first.changes)
-        await self._context.check_same_life(subscription.view.definition, position)
-        check_same_store(subscription.store, fanout.pending_ends_after(fanout.order_of(position)))
+        check_same_store(subscription.definition, first.changes)
+        await self._context.check_same_life(subscription.definition, position)
+        check_same_store(subscription.definition, fanout.pending_ends_after(fanout.order_of(position)))
         if least and fanout.order_of(position) < fanout.order_of(least):
             if subscription.owner.may_show(subscription, first, least):
                 raise HistoryGone("this connection has been told of what comes after that position")

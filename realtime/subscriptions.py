@@ -28,6 +28,7 @@ from stores.protocol import Batch
 from stores.query import Filter, Projection
 from stores.read_turns import READER
 from stores.records import Change
+from stores.schema import StoreDefinition
 from stores.steps import TakesLong
 
 PIECE: Final = 65_536
@@ -87,6 +88,10 @@ class Subscription:
     @property
     def store(self) -> str:
         return self.view.store
+
+    @property
+    def definition(self) -> StoreDefinition:
+        return self.view.definition
 
     def set_view(self, view: View) -> None:
         """Continue with another view of the same store."""
@@ -223,7 +228,7 @@ class Subscriptions:
 
         Raises HistoryGone if a pending change ends the view. The subscriptions that were listening have ended already.
         """
-        check_same_store(subscription.store, self._fanout.pending_ends_after(delivered_up_to))
+        check_same_store(subscription.definition, self._fanout.pending_ends_after(delivered_up_to))
         subscription.delivered_up_to = delivered_up_to
         subscription.generation = self._fanout.generation
         join = self._fanout.join
@@ -277,7 +282,7 @@ class Subscriptions:
 
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
-        check_same_store(subscription.store, batch.changes)
+        check_same_store(subscription.definition, batch.changes)
         missed, position = self._missed(batch), batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
             missed.count = sum(self._order(change.position) <= end for change in batch.changes)
@@ -414,7 +419,7 @@ class Subscriptions:
             self._listen(subscription, order)
             return
         batch = await self._read(subscription)
-        check_same_store(subscription.store, batch.changes)
+        check_same_store(subscription.definition, batch.changes)
         missed, done = self._missed(batch), 0
         while done < missed.count:
             if not self.goes_on(subscription) or not self.sink.has_room:

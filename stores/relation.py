@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -71,6 +71,15 @@ def default_references(fields: Sequence[FieldSettings], path: Path) -> Iterator[
         if found.default is not None:
             yield f"{place}default", values_along({name: found.canonical(found.default)}, path[depth:])
         fields = found.fields
+
+
+def key_types(fields: Iterable[FieldSettings]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield each field by which references refer, as (store, field), and its type, which is empty where it is not
+    known. A key that is a reference by a key itself leads to further ones."""
+    for each in fields:
+        if each.store and each.by:
+            yield (each.store, each.by), "" if each.key is None else each.key.kind.name
+        yield from key_types(each.fields if each.key is None else (each.key,))
 
 
 def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:

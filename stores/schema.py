@@ -22,7 +22,7 @@ from stores.fields.settings import checker_of, most_items
 from stores.paths import is_single
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
-from stores.relation import OnDelete, Relation, Value, default_references
+from stores.relation import OnDelete, Relation, Value, default_references, key_types
 
 SERIAL: Final = "Serial"
 
@@ -316,6 +316,11 @@ class StoreDefinition:
         """The references to other stores, also those inside of objects."""
         found = _relations(self.name, self.fields)
         return tuple(replace(each, defaults=_defaults_of(self.fields, each)) for each in found)
+
+    @cached_property
+    def key_types(self) -> Mapping[tuple[str, str], str]:
+        """The fields of other stores, as (store, field), whose types the values of references have."""
+        return dict(key_types(self.fields))
 
     @cached_property
     def serials(self) -> tuple[Field, ...]:

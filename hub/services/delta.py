@@ -69,7 +69,7 @@ class DeltaService:
             # At least so many, because a read that begins or ends within a commit reads the rest of it, too.
             limit_of_read = max(READ_AT_LEAST, min(READ_AT_ONCE, most - len(builder.found)))
             batch = await self._engine.feed.read(builder.position, limit_of_read, whole=True)
-            check_same_store(store, batch.changes, searched=searched)
+            check_same_store(view.definition, batch.changes, searched=searched)
             if round == 0:  # the position is one of this feed
                 await self._lives.check(view.definition, position, searched=searched)
             await builder.add(batch)

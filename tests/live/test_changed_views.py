@@ -53,7 +53,7 @@ class Changing:
         changes = await changes_since(self.engine.feed, self.begun)
         await fanout.advance(changes, changes[-1].position)
         reconciler = Reconciler(self.engine, fanout)
-        view = ChangedView(STORE, parse_filter({"n": -1}), new, self.begun, encode)
+        view = ChangedView(StoreDefinition(STORE), parse_filter({"n": -1}), new, self.begun, encode)
         events, _ = await reconciler.reconciled(view, self.unread.begin("ada"))
         return events
 
