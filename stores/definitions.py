@@ -12,6 +12,7 @@ from stores.errors import InvalidEntity
 from stores.field_definitions import MAX_FIELDS, FieldReader
 from stores.index_definitions import NO_LISTS, IndexReader
 from stores.parse import MOST_SEGMENTS
+from stores.paths import is_position
 from stores.records import SYSTEM_FIELDS, SYSTEM_LISTS, WRITER_FIELD
 from stores.schema import StoreDefinition
 
@@ -38,12 +39,6 @@ def _is_segment(segment: str) -> bool:
     return bool(segment) and segment[0] != "$"
 
 
-def _is_number(segment: str) -> bool:
-    # It would index one element of an array, and MongoDB would then refuse entities that have an object there with a
-    # field of that name.
-    return segment.isascii() and segment.isdigit()
-
-
 class PathReader:
     """Reads paths in a definition. `named` are those that it has found, by their places."""
 
@@ -67,7 +62,9 @@ class PathReader:
         """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
         if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
             self._reader.refuse(place, "Must be a field path.")
-        elif number := next(filter(_is_number, path.split(".")), None):
+        elif number := next(filter(is_position, path.split(".")), None):
+            # It would index one element of an array, and MongoDB would then refuse entities that have an object there
+            # with a field of that name.
             self._reader.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
         else:
             self.named[place] = path

@@ -12,6 +12,7 @@ from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rej
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
 from stores.fields.references import LARGEST_START
+from stores.paths import is_position
 from stores.records import SYSTEM_FIELDS
 from stores.relation import ON_DELETE, OnDelete
 from stores.schema import SERIAL, Field
@@ -252,7 +253,7 @@ def is_field_name(name: str) -> bool:
 
 
 def _is_member_name(name: str) -> bool:
-    return _is_name(name) and not (name.isascii() and name.isdigit())
+    return _is_name(name) and not is_position(name)
 
 
 def _is_name(name: str) -> bool:

@@ -14,6 +14,7 @@ import orjson
 from stores import query
 from stores.bounds import Limit
 from stores.errors import InvalidQuery
+from stores.paths import is_position
 from stores.query import Filter, Scalar, Sort
 from stores.records import is_id
 
@@ -95,7 +96,7 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
     for item in items:
         name = item.strip().removeprefix("-")
         path = parse_path(named("sort", name), check)
-        if any(s.isdigit() for s in path):
+        if any(map(is_position, path)):
             raise InvalidQuery("sort", f"{name!r}: cannot sort by a position of an array")
         if any(s.path == path for s in sorts):
             raise InvalidQuery("sort", f"{name!r} is named twice")

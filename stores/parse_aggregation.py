@@ -17,7 +17,7 @@ from stores.aggregation import (
 from stores.errors import InvalidQuery
 from stores.fields.texts import timezones
 from stores.parse import MOST_SORTS, Check, any_path, parse_path
-from stores.paths import Path
+from stores.paths import Path, is_position
 
 
 def no_decimal(_: str) -> bool:
@@ -87,7 +87,7 @@ def _path(parameter: str, text: str, check: Check) -> Path:
     if not text:
         raise InvalidQuery(parameter, f"{parameter} takes field paths, separated by commas")
     path = parse_path(text, check)
-    if any(segment.isdigit() for segment in path):
+    if any(map(is_position, path)):
         raise InvalidQuery(parameter, f"{text!r:.100}: cannot aggregate by a position of an array")
     return path
 

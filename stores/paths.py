@@ -24,6 +24,12 @@ def split(path: str) -> Path:
     return tuple(path.split("."))
 
 
+def is_position(segment: str) -> bool:
+    """Return whether the segment of a path may be the position of an element in an array: ASCII digits. Others, such
+    as `²`, are digits for Python too, but names in a database."""
+    return segment.isascii() and segment.isdigit()
+
+
 def value_at(entity: Mapping[str, Any], path: str) -> Any:
     """Return the scalar at a dotted path through objects, or None."""
     value: Any = entity

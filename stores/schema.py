@@ -19,7 +19,7 @@ from stores.fields.inside import DeadEnd, dead_end, dead_end_in_system_field
 from stores.fields.members import check_members, missing
 from stores.fields.references import check_kept_serial
 from stores.fields.settings import checker_of, most_items
-from stores.paths import is_single
+from stores.paths import is_position, is_single
 from stores.query import Projection
 from stores.records import SYSTEM_FIELDS, Entity, Json
 from stores.relation import OnDelete, Relation, Value, default_references, key_types
@@ -298,7 +298,7 @@ class StoreDefinition:
         for segment in path[1:]:
             if found is None:
                 break
-            if not (found.many and segment.isdigit()):
+            if not (found.many and is_position(segment)):
                 found = found.members.get(segment)
         return found
 

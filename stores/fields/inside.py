@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stores.fields.base import FieldSettings
+from stores.paths import is_position
 from stores.records import SYSTEM_LISTS
 
 
@@ -45,11 +46,6 @@ def dead_end_in_system_field(path: Sequence[str]) -> DeadEnd | None:
 
 def is_list(field: FieldSettings) -> bool:
     return field.many or field.kind.listed
-
-
-def is_position(segment: str) -> bool:
-    """Return whether the segment of a path may be the position of an element in a list."""
-    return segment.isascii() and segment.isdigit()
 
 
 def _ended(field: FieldSettings, place: str, segment: str) -> DeadEnd:

@@ -14,6 +14,7 @@ import apsw
 
 from stores.compound import CompoundIndex
 from stores.errors import Conflict, StoreNotEmpty
+from stores.paths import is_position
 from stores.protocol import IdempotencyKey, Write, Written
 from stores.schema import StoreDefinition
 from stores.sqlite.compile import DEEPEST
@@ -66,7 +67,7 @@ class Layout:
 def _can_be_listed(path: str) -> bool:
     """Return whether a path leads into lists by names only. A number would be a position, too."""
     segments = path.split(".")
-    return len(segments) <= DEEPEST and not any(segment.isdigit() for segment in segments)
+    return len(segments) <= DEEPEST and not any(map(is_position, segments))
 
 
 class Structure:

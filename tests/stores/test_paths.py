@@ -8,7 +8,7 @@ import pytest
 
 from stores.errors import InvalidQuery
 from stores.ordering import MISSING_LEAF
-from stores.paths import MISSING, elements, sort_values, split, traverses_array
+from stores.paths import MISSING, elements, is_position, sort_values, split, traverses_array
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,8 @@ def test_two_arrays_give_no_order(entity: Any, paths: list[str]) -> None:
 def test_an_array_on_the_path_is_noticed(entity: Any, path: str, answer: bool) -> None:
     """An array at the path's end counts; arrays below it do not."""
     assert traverses_array(entity, split(path)) is answer
+
+
+@pytest.mark.parametrize(("segment", "answer"), [("0", True), ("10", True), ("²", False), ("٣", False), ("a1", False)])
+def test_only_ascii_digits_are_a_position(segment: str, answer: bool) -> None:
+    assert is_position(segment) is answer
