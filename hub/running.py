@@ -151,13 +151,14 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.settings.sweep_interval)
-            try:
-                await self.engine.sweep(now_ms())
-                await self.accounts.sweep(now_ms())
-            except StoreError as error:
-                log.warning("housekeeping failed: %s", error)
-            except Exception:
-                log.exception("housekeeping failed")
+            for sweep in (self.engine.sweep, self.accounts.sweep):
+                # Each for itself: while one fails every time, the other still does its work.
+                try:
+                    await sweep(now_ms())
+                except StoreError as error:
+                    log.warning("housekeeping failed: %s", error)
+                except Exception:
+                    log.exception("housekeeping failed")
 
 
 def _log_failure(job: asyncio.Task[None]) -> None:

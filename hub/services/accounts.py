@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 from auth.attempts import LoginAttempts, LoginQueue
@@ -27,6 +28,7 @@ from stores.errors import NotAsExpected, NotFound, StaleRevision, StoreError, Un
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Update, Write
 from stores.query import Compare, Equal, In, Query, Sort
 from stores.records import Entity, new_id, now_ms
+from stores.tasks import run_each
 
 log = logging.getLogger(__name__)
 
@@ -276,11 +278,13 @@ class Accounts:
 
     async def sweep(self, now: int) -> None:
         """Remove expired sessions and old records of sign-ins, in batches between which other writes can run."""
+        await run_each(partial(self._sweep_sessions, now), partial(self._signins.sweep, now))
+
+    async def _sweep_sessions(self, now: int) -> None:
         expired = Query(Compare(("expires",), "lt", now), limit=EXPIRED_AT_ONCE)
         while found := await self._engine.entities("sessions", expired):
             ids = In(("_id",), tuple(session["_id"] for session in found))
             await self._engine.commit([DeleteMany("sessions", ids, EXPIRED_AT_ONCE)], None)
-        await self._signins.sweep(now)
 
 
 class Caller(Protocol):

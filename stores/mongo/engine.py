@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pymongo
 
@@ -41,6 +42,7 @@ from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Entity, History
 from stores.schema import StoreDefinition
 from stores.starting import when_available
+from stores.tasks import run_each
 
 log = logging.getLogger(__name__)
 
@@ -215,5 +217,5 @@ class MongoEngine:
         return list(self._consumers.values())
 
     async def sweep(self, now: int) -> None:
-        await structure.remove_dropped(self._connection)
-        await forget_expired(self._connection, now)
+        connection = self._connection
+        await run_each(partial(structure.remove_dropped, connection), partial(forget_expired, connection, now))

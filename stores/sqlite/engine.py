@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ from stores.sqlite.visibility_index import groups_held
 from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
-from stores.tasks import end_tasks
+from stores.tasks import end_tasks, run_each
 
 log = logging.getLogger(__name__)
 
@@ -350,6 +350,13 @@ class SQLiteEngine:
         return list(self._consumers.values())
 
     async def sweep(self, now: int) -> None:
+        def forget() -> Awaitable[None]:
+            return self._writer.submit(partial(forget_expired, self._writer.connection, now), None, heavy=True)
+
+        await run_each(partial(self._retire, now), forget)
+
+    async def _retire(self, now: int) -> None:
+        """Condense the records of the feed that are older than its retention, or beyond its size."""
         oldest = now - int(self.options.feed_retention_hours * 3_600_000)
         most = int(self.options.feed_retention_mb * 1_048_576)
         readers = self._readers
@@ -362,7 +369,6 @@ class SQLiteEngine:
             if records is None:
                 break
             await self._writer.submit(partial(move, connection, records), None, heavy=True)
-        await self._writer.submit(lambda: forget_expired(connection, now), None, heavy=True)
 
     def _table(self, store: str) -> StoreTable:
         table = self._tables.get(store)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stores.errors import DuplicateValue, KeyReused
+from stores.errors import DuplicateValue, KeyReused, Unavailable
 from stores.protocol import Engine, IdempotencyKey, Insert, Update, UpdateMany
 from stores.query import EVERYTHING
 from stores.records import now_ms
@@ -84,6 +84,23 @@ async def test_an_expired_key_is_swept_away(engine: Engine) -> None:
     await engine.commit([Insert(STORE, entity())], USER, key())
     assert len(await find(engine)) == 1
     await engine.sweep(now_ms() + DAY + 60_000)
+    await engine.commit([Insert(STORE, entity())], USER, key(fingerprint="other"))
+    assert len(await find(engine)) == 2
+
+
+async def test_keys_expire_while_the_other_part_of_the_sweep_fails(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time, such as with a history that cannot be written, or a collection that cannot be dropped."""
+
+    def fail(*_: object) -> None:
+        raise Unavailable("broken")
+
+    await engine.commit([Insert(STORE, entity())], USER, key())
+    monkeypatch.setattr("stores.sqlite.engine.retired_up_to", fail)
+    monkeypatch.setattr("stores.mongo.structure.remove_dropped", fail)
+    with pytest.raises(Unavailable):
+        await engine.sweep(now_ms() + DAY + 60_000)
     await engine.commit([Insert(STORE, entity())], USER, key(fingerprint="other"))
     assert len(await find(engine)) == 2
 

@@ -25,7 +25,7 @@ async def test_such_a_field_is_sorted_by_aggregated_and_filtered(hub: Hub, user:
     assert [entity["²"] for entity in await user.list(store, {"sort": "²"})] == [1, 2, 3]
     assert [entity["²"] for entity in await user.list(store, {"sort": "-lines.²"})] == [3, 2, 1]
     groups = good(await user.get(f"/{store}", {"aggregate": "sum:²", "by": "lines.²"}))["groups"]
-    assert sorted(group["sum:²"] for group in groups) == [1, 2, 3]
+    assert sorted(group["sum"]["²"] for group in groups) == [1, 2, 3]
     assert [e["²"] for e in await user.list(store, {"lines.²": "2020-11-26T01:00:00Z"})] == [1]
 
 

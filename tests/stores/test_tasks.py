@@ -1,11 +1,13 @@
-"""The end of background tasks."""
+"""The end of background tasks, and jobs that do not depend on one another."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 
-from stores.tasks import end_tasks
+import pytest
+
+from stores.tasks import end_tasks, run_each
 
 
 async def test_tasks_end_though_a_cancellation_is_lost() -> None:
@@ -29,3 +31,19 @@ async def test_tasks_end_though_a_cancellation_is_lost() -> None:
     assert cancelled == 2
     assert isinstance(tasks[1].exception(), ValueError)
     await end_tasks([])
+
+
+async def test_a_job_that_fails_keeps_no_other_from_running() -> None:
+    ran: list[str] = []
+
+    async def fail() -> None:
+        ran.append("fail")
+        raise ValueError
+
+    async def work() -> None:
+        ran.append("work")
+
+    with pytest.raises(ValueError, match=r"^$"):
+        await run_each(fail, work)
+    assert ran == ["fail", "work"]
+    await run_each(work)
