@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeGuard
 
 from stores.errors import Violation
 from stores.fields.cells import LITERALS, Kind, is_json, plain_text, read_kind, write_untyped
+from stores.fields.spans import NUMBERS, TEXTS, Span
 from stores.parse import scalar
 from stores.records import Json
 
@@ -167,6 +168,12 @@ class FieldType(ABC):
 
         return canonical
 
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        """Return spans that contain every scalar that the check of `field` accepts, or that is in a list that it
+        accepts; None if nothing is known of them. Bulk changes use them: a condition that no value may meet is
+        none."""
+        return None
+
     def costly_in(self, field: FieldSettings, value: Any) -> int:
         """Return the number of values in `value` whose check takes long. A filter may have few of them."""
         return 0
@@ -229,6 +236,9 @@ class TextType(FieldType):
     text = True
     parameter = ParameterForm.TEXT
 
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (TEXTS,)
+
     def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         return text
 
@@ -244,6 +254,9 @@ class NumberType(FieldType):
 
     takes = EVERY_FIELD | IN_LISTS | {"unique", "options", "min", "max"}
     parameter = ParameterForm.NUMBER
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (NUMBERS,)
 
     def converter(self, field: FieldSettings) -> Converter:
         """Truth values become 1 and 0."""

@@ -17,6 +17,7 @@ from stores.fields.base import (
     is_number,
     read_literal_cell,
 )
+from stores.fields.spans import BOOLEANS, Span
 from stores.records import Json
 
 
@@ -31,6 +32,9 @@ class Boolean(FieldType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "boolean"}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return BOOLEANS
 
     def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         return read_literal_cell(text)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from unicodedata import normalize
 
 from stores.fields.base import EVERY_FIELD, IN_LISTS, Checker, FieldSettings, Rejected, Schema, TextType
+from stores.fields.spans import Span
 from stores.records import Json
 
 ADDRESS_LENGTH: Final = 254
@@ -105,6 +106,9 @@ class Phone(TextType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "pattern": r"^(?:\+|(?!00))[0-9]{5,15}$", "examples": [self.example]}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span("+", "9" * 15, "+0123456789"),)
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         between, digits = r"[ \-./()]*", r"[0-9](?:[ \-./()]*[0-9]){4,14}"

@@ -17,10 +17,12 @@ from stores.fields.base import (
     add_numbers,
     is_number,
 )
+from stores.fields.spans import Span
 from stores.parse import number
 from stores.records import Json
 
 INT64: Final[Schema] = {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1}
+WHOLE_NUMBERS: Final = Span(-(2**63), 2**63 - 1)
 _EXACT: Final = 2**53
 """Up to this, each whole number has a double of its own."""
 _LARGEST_DECIMAL: Final = 999_999_999_999.999
@@ -40,6 +42,9 @@ class Integer(NumberType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return dict(INT64)
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (WHOLE_NUMBERS,)
 
     def add(self, value: Json, amount: Json) -> Json:
         """Return the exact sum, also of numbers that are written with a point: `1.0`."""
@@ -71,6 +76,9 @@ class ExactDecimal(NumberType):
     def schema(self, field: FieldSettings) -> Schema:
         limits = {"minimum": -_LARGEST_DECIMAL, "maximum": _LARGEST_DECIMAL}
         return {"type": "number", **limits, "description": "decimal(15,3)"}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span(-_LARGEST_DECIMAL, _LARGEST_DECIMAL),)
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
         return {"anyOf": [shown, DECIMAL_TEXT]}

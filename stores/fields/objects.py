@@ -19,6 +19,7 @@ from stores.fields.base import (
 from stores.fields.conversion import converter_of
 from stores.fields.members import check_members, missing
 from stores.fields.settings import nullable, sent_value, shown_value
+from stores.fields.spans import Span
 from stores.limits import MOST_VIOLATIONS
 from stores.records import Json
 
@@ -76,6 +77,9 @@ class Object(FieldType):
         if not isinstance(value, dict):
             return 0
         return sum(field.members[name].costly_in(item) for name, item in value.items() if name in field.members)
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return ()
 
     def schema(self, field: FieldSettings) -> Schema:
         members = {member.id: nullable(shown_value(member)) for member in field.fields}

@@ -18,6 +18,7 @@ from stores.fields.base import (
     read_untyped_cell,
 )
 from stores.fields.lists import refuse_doubles
+from stores.fields.spans import Span, one_value
 from stores.records import Json
 
 
@@ -43,6 +44,9 @@ class OneOption(FieldType):
     def schema(self, field: FieldSettings) -> Schema:
         names = ", ".join(f"{id}: {name}" for id, name in field.options)
         return {"enum": [id for id, _ in field.options], "description": names}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return tuple(map(one_value, field.option_ids))
 
     def read_cell(self, text: str, option_ids: Collection[OptionId] = ()) -> Json:
         """Return the id of an option, which may be a number or a string."""

@@ -18,7 +18,8 @@ from stores.fields.base import (
     Rejected,
     Schema,
 )
-from stores.fields.numbers import INT64, check_integer
+from stores.fields.numbers import INT64, WHOLE_NUMBERS, check_integer
+from stores.fields.spans import IDS, NUMBERS, TEXTS, Span
 from stores.parse import scalar
 from stores.records import Json, is_id
 
@@ -66,6 +67,11 @@ class Reference(FieldType):
             return {"type": ["string", "integer"], "description": f"`{field.by}` of an entity of `{field.store}`"}
         return {"type": "string", "pattern": "^[0-9a-f]{24}$", "description": f"`_id` of an entity of `{field.store}`"}
 
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        if not field.by:
+            return (IDS,)
+        return (TEXTS, NUMBERS) if field.key is None else field.key.kind.spans(field.key)
+
     def parse(self, text: str) -> Json:
         return text if is_id(text) else scalar(text)
 
@@ -84,6 +90,9 @@ class SerialNumber(FieldType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return {**INT64, "readOnly": True}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (WHOLE_NUMBERS,)
 
 
 def _key_checker(field: FieldSettings) -> Checker:

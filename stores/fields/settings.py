@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from stores.fields.base import Checker, FieldSettings, Measure, Rejected, Schema
 from stores.fields.lists import DEFAULT_MAX_ITEMS, list_checker
+from stores.fields.spans import Span, one_value
 from stores.records import Json
 
 NULL: Final[Schema] = {"type": "null"}
@@ -26,6 +27,16 @@ def item_checker(field: FieldSettings) -> Checker:
         within = _within_values if field.kind.measure is Measure.VALUE else _within_lengths
         check = within(check, field.min, field.max)
     return _one_of(check, field.option_ids) if has_own_options(field) else check
+
+
+def spans_of(field: FieldSettings) -> tuple[Span, ...] | None:
+    """Return the spans of the field's scalars, within `min`, `max` and `options`; None if nothing is known of them."""
+    if has_own_options(field):
+        return tuple(map(one_value, field.option_ids))
+    spans = field.kind.spans(field)
+    if spans is None or field.kind.measure is not Measure.VALUE:
+        return spans
+    return tuple(span.within(field.min, field.max) for span in spans)
 
 
 def has_own_options(field: FieldSettings) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from stores.fields.base import Checker, FieldSettings, Rejected, Schema, TextType
+from stores.fields.spans import Span, one_value
 from stores.records import Json
 
 TEXT_LENGTH: Final = 255
@@ -64,6 +65,9 @@ class Color(TextType):
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "pattern": "^#[0-9A-Fa-f]{6}$", "examples": [self.example]}
 
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span("#000000", "#ffffff", "#0123456789ABCDEFabcdef"),)
+
 
 def check_color(value: Any) -> Json:
     if not isinstance(value, str) or not _COLOR.fullmatch(value):
@@ -83,6 +87,9 @@ class WebAddress(TextType):
     def schema(self, field: FieldSettings) -> Schema:
         # A format of the hub's own: validators ignore formats that they do not know.
         return {"type": "string", "format": "http-url", "maxLength": URL_LENGTH}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span("H", "i"),)  # the scheme may be in capitals
 
 
 def check_url(value: Any) -> Json:
@@ -111,6 +118,9 @@ class Timezone(TextType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"$ref": "#/components/schemas/Timezone"}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return tuple(map(one_value, timezones()))
 
 
 def check_timezone(value: Any) -> Json:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from stores.fields.base import Canonical, Checker, Converter, FieldSettings, Measure, Rejected, Schema, TextType
+from stores.fields.spans import Span
 from stores.records import Json
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -30,6 +31,9 @@ class Date(TextType):
 
     def schema(self, field: FieldSettings) -> Schema:
         return {"type": "string", "format": "date", "examples": [self.example]}
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span("0001-01-01", "9999-12-31", "-0123456789"),)
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d}"
@@ -73,6 +77,9 @@ class DateTime(TextType):
         """Read a parameter's text. The plus sign of a zone that was not percent-encoded arrives as a blank."""
         time, blank, zone = text.rpartition(" ")
         return super().parse(f"{time}+{zone}" if blank and ("T" in time or " " in time) else text)
+
+    def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
+        return (Span("0001-01-01 00:00:00", "9999-12-31 23:59:59", "-: 0123456789"),)
 
     def from_time(self, time: datetime) -> Json:
         return f"{time:%Y-%m-%d %H:%M:%S}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.platform.answers import good, refused
-from tests.support.hub import Client
+from tests.support.hub import Client, Hub
 
 NO_CONDITION: list[Any] = [
     {},
@@ -34,12 +34,28 @@ NO_CONDITION: list[Any] = [
     {"name": {"$startswith": ""}},
     {"name": {"$contains": ""}},
     {"$nor": [{"list": {"$elemMatch": {"$in": []}}}]},
+    {"n": {"$not": {"$gt": None}}},
+    {"$nor": [{"n": {"$gt": None}}]},
+    {"n": {"$not": {"$lt": None}}},
+    {"_id": {"$not": {"$gt": None}}},
+    {"n": {"$not": {"$lt": ""}}},
+    {"list": {"$not": {"$elemMatch": {"$gt": None}}}},
+    {"owner": {"$not": {"$size": 1}}},
+    {"owner": {"$not": {"$elemMatch": {"$gt": ""}}}},
+    {"owner": {"$not": {"$gt": 5}}},
+    {"owner": {"$not": {"$contains": "undefined"}}},
+    {"access": {"$not": {"$elemMatch": {"$eq": "undefined"}}}},
+    {"access": {"$ne": None}},
+    {"_rev": {"$gte": 0}},
+    {"_rev": {"$ne": 1.5}},
+    {"code": {"$not": {"$size": 1}}},
 ]
 
 NO_VALUE = ["", "?name[nin]=", "?owner[ne]=undefined", "?owner[nin]=", "?group[ne]=x", "?_id[exists]=true",
-            "?name[startswith]=", "?name[contains]=", "?search=", "?_id[nin]=", "?all=false"]  # fmt: skip
+            "?name[startswith]=", "?name[contains]=", "?search=", "?_id[nin]=", "?all=false",
+            "?from=0", "?time[gte]=0"]  # fmt: skip
 
-MALFORMED = [{"$nor": []}, {"$and": []}, {"$or": []}, [], None]
+MALFORMED: list[Any] = [{"$nor": []}, {"$and": []}, {"$or": []}, [], None]
 
 
 @pytest.mark.parametrize("document", NO_CONDITION, ids=json.dumps)
@@ -59,6 +75,56 @@ async def test_a_parameter_without_a_value_is_no_condition(user: Client, store: 
     assert refused(await user.patch(f"/{store}{query}", {"n": 2}), 400)
     assert refused(await user.delete(f"/{store}{query}"), 400)
     assert await user.list(store) == [made]
+
+
+FIELDS: list[dict[str, Any]] = [
+    {"id": "name", "type": "Text", "required": True},
+    {"id": "customer", "type": "Reference", "store": "users"},
+    {"id": "by_login", "type": "Reference", "store": "users", "by": "login"},
+    {"id": "customers", "type": "Reference", "store": "users", "many": True},
+    {"id": "n", "type": "Number", "min": 1},
+    {"id": "day", "type": "Date"},
+    {"id": "due", "type": "Date", "required": True},
+    {"id": "at", "type": "DateTime"},
+    {"id": "mail", "type": "Email"},
+    {"id": "phone", "type": "Phone"},
+    {"id": "color", "type": "ColorSwatch"},
+    {"id": "site", "type": "URL"},
+    {"id": "zone", "type": "Timezone"},
+    {"id": "state", "type": "Select", "options": [{"id": 1, "name": "open"}]},
+    {"id": "lines", "type": "Object", "many": True, "fields": [{"id": "day", "type": "Date"}]},
+]
+REJECTED = [
+    *(f"?{path}[ne]=undefined" for path in ("customer", "customers", "day", "at", "mail", "phone", "color", "site")),
+    *("?zone[ne]=undefined", "?state[ne]=undefined", "?lines.day[ne]=undefined", "?customer[nin]=undefined,x"),
+    *("?customer[ne]=", "?n[ne]=0", "?name[ne]=", "?name[ne]=null", "?due[lt]=undefined", "?day[ne]=2020-02-30"),
+    *('?filter={"day":{"$not":{"$gt":"undefined"}}}', '?filter={"n":{"$not":{"$gt":"undefined"}}}'),
+    '?filter={"lines":{"$not":{"$elemMatch":{"day":"undefined"}}}}',
+]
+ACCEPTED = ["?day[ne]=2020-11-27", "?customer[ne]=6b03c48bc153bcada89413a9", "?by_login[ne]=undefined", "?n[ne]=2",
+            "?state[ne]=1", "?customer[ne]=null&n=1", "?day[lt]=undefined"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def orders(hub: Hub, user: Client) -> str:
+    store = await hub.define(fields=FIELDS)
+    await user.make(store, name="a", due="2020-11-26", day="2020-11-26", n=1, customer=user.user["_id"])
+    return store
+
+
+@pytest.mark.parametrize("query", REJECTED)
+async def test_a_value_that_the_type_rejects_is_no_condition(user: Client, orders: str, query: str) -> None:
+    """No entity can have it, so its negation is true of all: such values come from unset variables in clients."""
+    before = await user.list(orders)
+    refused(await user.delete(f"/{orders}{query}"), 400, "filter")
+    refused(await user.patch(f"/{orders}{query}", {"n": 2}), 400, "filter")
+    assert await user.list(orders) == before
+    assert good(await user.get(f"/{orders}{query}&meta=true"))["count"] == len(before)
+
+
+@pytest.mark.parametrize("query", ACCEPTED)
+async def test_a_value_that_an_entity_may_have_is_a_condition(user: Client, orders: str, query: str) -> None:
+    good(await user.patch(f"/{orders}{query}", {"name": "b"}))
 
 
 @pytest.mark.parametrize("document", MALFORMED, ids=json.dumps)

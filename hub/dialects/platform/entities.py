@@ -262,7 +262,8 @@ def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> Lis
     for name, value in pairs:
         if name.endswith("[nin]") and not value:
             raise InvalidQuery(name, f"{name} has no value, so it excludes nothing")
-    if not request.all and is_tautology(request.where):
+    definition = context.registry.authorized(principal, call.path["store"], call.method).definition
+    if not request.all and is_tautology(request.where, definition):
         raise InvalidQuery("filter", "a bulk change needs a condition; all=true stands for every visible entity")
     return request
 
