@@ -48,5 +48,6 @@ def _refusals(error: BulkWriteError, count: int) -> list[BaseException | None]:
     if unsure:  # written, but not known to be durable
         refused = [WriteConcernError(unsure[0]["errmsg"], unsure[0]["code"], unsure[0]) for _ in range(count)]
     for entry in details.get("writeErrors") or []:
-        refused[entry["index"]] = OperationFailure(entry["errmsg"], entry["code"], entry)
+        own = {**entry, "index": 0}  # the position in the caller's commit, not among those of other callers
+        refused[entry["index"]] = OperationFailure(entry["errmsg"], entry["code"], own)
     return refused

@@ -37,6 +37,14 @@ async def test_a_duplicate_stops_the_whole_array(user: Client, store: str) -> No
     assert [e["code"] for e in await user.list(store)] == ["a"]
 
 
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_arrays_of_one_at_once_name_their_own_item(user: Client, store: str) -> None:
+    """However many of them share a request to the database."""
+    await user.make(store, code="a")
+    calls = [user.post(f"/{store}", [{"code": "a"}]) for _ in range(50)]
+    assert [[*refused(answer, 409)] for answer in await asyncio.gather(*calls)] == [["0.code"]] * 50
+
+
 async def test_an_array_names_what_is_no_entity(user: Client, store: str) -> None:
     """Items that are not objects are refused with their index; an empty array is refused as a whole."""
     refused(await user.post(f"/{store}", [{"n": 1}, 5]), 400, "1")
