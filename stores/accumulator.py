@@ -20,6 +20,7 @@ from stores import ordering
 from stores.aggregation import (
     MOST_GROUP_BYTES,
     MOST_GROUPS,
+    MOST_PASSING_GROUP_BYTES,
     Aggregation,
     Dimension,
     Group,
@@ -104,6 +105,7 @@ class Accumulator:
 
     def result(self) -> list[Group]:
         """Return the groups in their order."""
+        self._size.check()
         columns = 1 + len(self._aggregation.measures) + len(self._aggregation.sort)
         self._spend(_STEPS_OF_GROUP * columns * len(self._groups))
         groups = [group.result() for group in self._groups.values()]
@@ -116,7 +118,7 @@ class Accumulator:
         if len(self._groups) >= MOST_GROUPS:
             raise _too_many()
         self._spend(_STEPS_OF_GROUP * (1 + len(self._aggregation.measures)))
-        self._size.change(sum(map(_size_of, values)))
+        self._size.keep(sum(map(_size_of, values)))
         group = _Group(self._aggregation.measures, self.measured, tuple(map(canonical, values)), self._size)
         self._groups[key] = group
         return group
@@ -128,16 +130,33 @@ def _too_many() -> InvalidQuery:
 
 
 class _Size:
-    """The bytes of what the groups hold."""
+    """The bytes of what the groups hold. The methods raise InvalidQuery."""
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._kept = 0
+
+    def keep(self, more: int) -> None:
+        """Count what stays in the groups to the end."""
+        self._kept += more
+        self.change(more)
+        if self._kept > MOST_GROUP_BYTES:
+            raise _too_large("exceed", MOST_GROUP_BYTES, "MOST_GROUP_BYTES")
 
     def change(self, more: int) -> None:
+        """Count what may be replaced. Only memory is bounded here: the engines add entities in different orders."""
         self._bytes += more
+        if self._bytes > MOST_PASSING_GROUP_BYTES:
+            raise _too_large("exceed, in passing,", MOST_PASSING_GROUP_BYTES, "MOST_PASSING_GROUP_BYTES")
+
+    def check(self) -> None:
+        """Check what the groups hold when all entities have been added."""
         if self._bytes > MOST_GROUP_BYTES:
-            text = f"the values of the groups exceed {MOST_GROUP_BYTES} bytes together (MOST_GROUP_BYTES)"
-            raise InvalidQuery("aggregate", text).at("MOST_GROUP_BYTES")
+            raise _too_large("exceed", MOST_GROUP_BYTES, "MOST_GROUP_BYTES")
+
+
+def _too_large(exceed: str, most: int, limit: str) -> InvalidQuery:
+    return InvalidQuery("aggregate", f"the values of the groups {exceed} {most} bytes together ({limit})").at(limit)
 
 
 # Values.

@@ -30,6 +30,10 @@ MOST_GROUP_BYTES: Annotated[int, Limit("request", "bytes of groups", "400")] = 4
 """Bytes of the texts, arrays and objects that the groups of one aggregation hold: as values of groups, least values and
 greatest values."""
 
+MOST_PASSING_GROUP_BYTES: Annotated[int, Limit("request", "bytes of groups in passing", "400")] = 33_554_432
+"""The same bytes while entities are added: a least or greatest value may be long before a shorter one replaces it. The
+order in which an engine adds entities decides how many they are; the answer depends on it only beyond this limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:

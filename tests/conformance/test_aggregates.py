@@ -191,6 +191,18 @@ async def test_counts_by_large_values(engine: Engine) -> None:
     assert await groups(engine, asked("count", "text"), parse_filter({"text": {"$startswith": "00100"}})) == []
 
 
+async def test_the_order_of_entities_does_not_decide_whether_groups_are_too_large(engine: Engine) -> None:
+    """Whether the long or the short texts come first: what the groups hold in the end is bounded, as documented."""
+    for store, texts in (("falling", ["z" * 50_000, "a"]), ("rising", ["a", "z" * 50_000])):
+        await engine.define(StoreDefinition(store))
+        for text in texts:
+            await insert(engine, *(entity(n=n, s=text) for n in range(100)), store=store)
+        assert await groups(engine, asked("min:s", "n"), store=store) == [(n, "a") for n in range(100)]
+        with pytest.raises(InvalidQuery) as refused:
+            await groups(engine, asked("max:s", "n"), store=store)
+        assert refused.value.limit_name == "MOST_GROUP_BYTES"
+
+
 async def test_an_aggregation_that_takes_too_long(database: Database) -> None:
     async with opened(database.engine(replace(OPTIONS, read_timeout=0.001))) as engine:
         await engine.define(StoreDefinition(STORE))

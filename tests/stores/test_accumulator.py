@@ -131,6 +131,21 @@ def test_what_groups_hold_is_bounded() -> None:
     assert groups(asked("max:t"), *rows) == [(f"4{long}",)]
 
 
+def test_what_groups_hold_in_passing_is_bounded() -> None:
+    """Before all entities are added, so that memory is bounded too."""
+    accumulator = Accumulator(asked("min:t", "s"))
+    texts = [f"{n}{'x' * MOST_GROUP_BYTES}" for n in range(8)]
+    with pytest.raises(InvalidQuery) as refused:
+        for n, text in enumerate(texts):
+            accumulator.add({"s": n, "t": text})
+    assert refused.value.limit_name == "MOST_PASSING_GROUP_BYTES"
+    accumulator = Accumulator(asked("count,min:t", "s"))
+    with pytest.raises(InvalidQuery) as refused:
+        for text in texts[:2]:
+            accumulator.add({"s": text})
+    assert refused.value.limit_name == "MOST_GROUP_BYTES"
+
+
 def test_a_sum_beyond_all_doubles() -> None:
     rows = [{"n": 1.7e308}] * 2
     with pytest.raises(InvalidQuery, match="sum:n is beyond"):
