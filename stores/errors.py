@@ -19,6 +19,7 @@ StoreError
 ├── NotFound                no such entity, or the caller may not see it
 ├── TooManyLists            one user reads more long lists at once than allowed
 ├── TooManyMatches          a bulk change matches more entities than allowed
+├── DeletesTooMuch          what goes with a deletion is more than allowed
 ├── HistoryGone             a position from which the feed cannot resume
 ├── Unavailable             the database does not answer now; try again
 │   ├── ReadTimeout         a read takes longer than allowed
@@ -196,6 +197,14 @@ class TooManyMatches(StoreError):
         super().__init__(f"more than {limit} entities match")
         self.limit = limit
         self.limit_name = "max_matches"
+
+
+class DeletesTooMuch(StoreError):
+    """`most` is what a deletion may change, with its unit: ``100000 entities``."""
+
+    def __init__(self, most: str) -> None:
+        super().__init__(f"with what goes with it, more than {most} would change")
+        self.most = most
 
 
 class HistoryGone(StoreError):

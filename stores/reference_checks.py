@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from stores.computing import Compute, effective
-from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches, Violation
+from stores.deletion_refusals import bounded, clearing
+from stores.errors import DataStandsAgainst, DeletesTooMuch, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not
@@ -279,9 +280,25 @@ class Deletion:
         self._count = 0
 
     def collect(self, where: Filter) -> Steps:
-        """Find the consequences of the deletion of all matches. Raises DataStandsAgainst, and TooManyMatches."""
+        """Find the consequences of the deletion of all matches. Raises DataStandsAgainst, TooManyMatches, and
+        DeletesTooMuch."""
         self._begin()
         targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
+        if len(targets) > self.most:
+            raise TooManyMatches(self.most)
+        with bounded():
+            yield from self._collect(targets)
+        return NOTHING_WRITTEN
+
+    def take(self) -> Steps:
+        """Clear and delete what has been collected, except the matches themselves. Raises DataStandsAgainst, and
+        DeletesTooMuch."""
+        with bounded():
+            yield from self._clear()
+            yield from self._cascade()
+        return NOTHING_WRITTEN
+
+    def _collect(self, targets: Sequence[Entity]) -> Substeps:
         self._targets = frozenset(entity["_id"] for entity in targets)
         self._add(self.store, targets)
         pending = [(self.store, targets)]
@@ -292,13 +309,6 @@ class Deletion:
                 if followed:
                     pending.append((relation.store, followed))
         yield from self._check_refusals()
-        return NOTHING_WRITTEN
-
-    def take(self) -> Steps:
-        """Clear and delete what has been collected, except the matches themselves."""
-        yield from self._clear()
-        yield from self._cascade()
-        return NOTHING_WRITTEN
 
     def _keys_of(self, store: str) -> tuple[str, ...]:
         """Return the fields by which other stores refer to a store."""
@@ -311,7 +321,7 @@ class Deletion:
     def _count_more(self, count: int) -> None:
         self._count += count
         if self._count > self.most:
-            raise TooManyMatches(self.most)
+            raise DeletesTooMuch(f"{self.most} entities").at("max_matches")
 
     def _follow(self, relation: Relation, targets: Sequence[Entity]) -> Generator[Step, Any, list[Entity]]:
         """Find what refers to the targets; return what a cascade deletes newly."""
@@ -359,8 +369,9 @@ class Deletion:
                     same.setdefault(orjson.dumps(self._changes(store, entity)), []).append(id)
             for changes, ids in same.items():
                 fields = {**orjson.loads(changes), "_at": now_ms()}
-                for piece in pieces(ids):
-                    yield from do(UpdateMany(store, In(("_id",), piece), fields, len(piece)))
+                with clearing(store):
+                    for piece in pieces(ids):
+                        yield from do(UpdateMany(store, In(("_id",), piece), fields, len(piece)))
 
     def _changes(self, store: str, entity: Entity) -> Entity:
         """Return the changes that clear all references of an entity to what goes."""

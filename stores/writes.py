@@ -159,10 +159,7 @@ class BulkBytes:
     def add(self, size: int) -> None:
         self.count += size
         if self.count > MOST_BULK_BYTES:
-            text = (
-                f"The entities that match or go with them exceed {MOST_BULK_BYTES >> 20} MiB with the changes:"
-                " narrow the filter."
-            )
+            text = f"The entities that match exceed {MOST_BULK_BYTES >> 20} MiB with the changes: narrow the filter."
             raise InvalidQuery("filter", text).at("MOST_BULK_BYTES")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataStandsAgainst, InvalidEntity, TooManyMatches
+from stores import writes
+from stores.errors import DataStandsAgainst, DeletesTooMuch, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
@@ -190,11 +191,36 @@ async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
     kept = (await create(engine, ORDERS, customer=other))["_id"]
     for order in orders:
         await create(engine, LINES, order=order, first=orders[0])
-    with pytest.raises(TooManyMatches):
+    with pytest.raises(DeletesTooMuch) as refused:
         await delete(engine, CUSTOMERS, customer, relations, most=6)
+    assert (refused.value.most, refused.value.limit_name) == ("6 entities", "max_matches")
     assert len(await ids(engine, LINES)) == 3
     await delete(engine, CUSTOMERS, customer, relations, most=7)
     assert [await ids(engine, store) for store in (CUSTOMERS, ORDERS, LINES)] == [[other], [kept], []]
+
+
+@pytest.mark.parametrize("on_delete", ["clear", "cascade"])
+async def test_a_deletion_is_bounded_by_the_bytes_that_go_with_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, on_delete: Any
+) -> None:
+    """What it finds, and what it changes or deletes."""
+    relation = Relation(ORDERS, ("customer",), CUSTOMERS, on_delete=on_delete)
+    customer = (await create(engine, CUSTOMERS))["_id"]
+    for _ in range(3):
+        await create(engine, ORDERS, customer=customer, text="x" * 2_000)
+    for most in (10, 6_000):
+        monkeypatch.setattr(writes, "MOST_BULK_BYTES", most)
+        for deletion in (
+            delete(engine, CUSTOMERS, customer, (relation,)),
+            delete_all(engine, CUSTOMERS, Equal(("_id",), customer), (relation,), 10),
+        ):
+            with pytest.raises(DeletesTooMuch) as refused:
+                await deletion
+            assert (refused.value.most, refused.value.limit_name) == ("256 MiB", "MOST_BULK_BYTES")
+    assert len(await ids(engine, ORDERS)) == 3
+    monkeypatch.undo()
+    await delete(engine, CUSTOMERS, customer, (relation,))
+    assert len(await ids(engine, ORDERS)) == (3 if on_delete == "clear" else 0)
 
 
 async def test_a_bulk_deletion_takes_what_matched_before_it(engine: Engine) -> None:
@@ -219,6 +245,8 @@ async def test_a_search_for_what_refers_passes_over_what_goes_anyway(engine: Eng
         await create(engine, CUSTOMERS, n=0, parent=first)
     last = (await create(engine, CUSTOMERS, n=1, parent=first))["_id"]
     with pytest.raises(TooManyMatches):
+        await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 5)
+    with pytest.raises(DeletesTooMuch):
         await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 6)
     assert await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 7) == 6
     left = await engine.entities(CUSTOMERS, Query())

@@ -145,7 +145,7 @@ async def test_a_large_body_for_many_entities_is_refused(user: Client, store: st
     await user.make_all(store, [{"n": n} for n in range(300)])
     body = {"text": "x" * 1_000_000}
     [text] = refused(await user.patch(f"/{store}?all=true", body), 400, "filter")["filter"]
-    assert text == "The entities that match or go with them exceed 256 MiB with the changes: narrow the filter."
+    assert text == "The entities that match exceed 256 MiB with the changes: narrow the filter."
     assert good(await user.get(f"/{store}?meta=true&text[exists]=true"))["count"] == 0
     assert good(await user.patch(f"/{store}?n[lt]=3", body))["count"] == 3
 

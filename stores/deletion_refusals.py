@@ -1,0 +1,31 @@
+"""Refusals of deletions: errors of what goes with them, as errors of the deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stores.errors import DataStandsAgainst, DeletesTooMuch, DuplicateValue, InvalidQuery, RefusedEntity
+from stores.protocol import MOST_BULK_BYTES
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Raise DeletesTooMuch for consequences of too many bytes: no filter of the caller names them."""
+    try:
+        yield
+    except InvalidQuery as error:
+        if error.limit_name != "MOST_BULK_BYTES":
+            raise
+        raise DeletesTooMuch(f"{MOST_BULK_BYTES >> 20} MiB").at(error.limit_name) from error
+
+
+@contextmanager
+def clearing(store: str) -> Iterator[None]:
+    """Raise DataStandsAgainst when an index refuses entities of `store` without their references. Its fields are not
+    those of the deleted entity, and may be out of the caller's sight."""
+    try:
+        yield
+    except (DuplicateValue, RefusedEntity) as error:
+        text = f"Entities of {store} cannot lose their reference to it: an index of {store} refuses them without it."
+        raise DataStandsAgainst({"_id": text}) from error
