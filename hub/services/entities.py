@@ -313,8 +313,7 @@ class EntityService:
             return None
         if system:
             await self._hooks[view.store].created()  # what was created is in force when it is answered
-        made = [each for each in written if each.entity]  # without those of checks and of what goes with it
-        return await texts_of(reader_of(principal, view), made[:count])
+        return await texts_of(reader_of(principal, view), _made(written)[:count])
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
         """Return the body without the members that only the store's hooks use."""
@@ -330,9 +329,11 @@ class EntityService:
         *,
         indexed: bool = False,
     ) -> list[Written]:
-        """Commit writes with the procedures that keep references true, and return their outcomes."""
+        """Commit writes with the procedures that keep references true, and return their outcomes. With a `key`, all are
+        creations or upserts."""
         if not self.references.concern_references(writes):
-            return await self._engine.commit(writes, principal.user_id, key, definition)
+            written = await self._engine.commit(writes, principal.user_id, key, definition)
+            return written if key is None else _made(written)
         guarded = await self.references.guarded(principal, writes, indexed=indexed)
         try:
             relied_on = definition and self.references.relied_on([definition], deletes_from(writes))
@@ -340,7 +341,7 @@ class EntityService:
         except (DuplicateValue, RefusedEntity) as error:
             error.index -= len(guarded.before)  # the position among the writes, not in the commit
             raise
-        return guarded.outcomes(written)
+        return guarded.outcomes(written) if key is None else _made(written)
 
     async def _update(self, principal: Principal, view: View, write: Update) -> tuple[bytes, int]:
         [written] = await self._commit(principal, [write], None, view.definition)
@@ -371,3 +372,10 @@ class EntityService:
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
             raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
+
+
+def _made(written: Sequence[Written]) -> list[Written]:
+    """Return the outcomes of creations and upserts, without those of checks and of what goes with them. The commit that
+    is remembered for a key may have had others than this one would have: another process may know another definition.
+    """
+    return [each for each in written if each.entity]

@@ -206,21 +206,19 @@ async def test_a_deletion_is_bounded_by_the_bytes_that_go_with_it(
     """What it finds, and what it changes or deletes."""
     relation = Relation(ORDERS, ("customer",), CUSTOMERS, on_delete=on_delete)
     customer = (await create(engine, CUSTOMERS))["_id"]
-    for _ in range(3):
-        await create(engine, ORDERS, customer=customer, text="x" * 2_000)
-    for most in (10, 6_000):
+    it = Equal(("_id",), customer)
+    for _ in range(20):
+        await create(engine, ORDERS, customer=customer, text="x" * 300)
+    for most in (300, 5_000):
         monkeypatch.setattr(writes, "MOST_BULK_BYTES", most)
-        for deletion in (
-            delete(engine, CUSTOMERS, customer, (relation,)),
-            delete_all(engine, CUSTOMERS, Equal(("_id",), customer), (relation,), 10),
-        ):
+        for write in (Delete(CUSTOMERS, customer), DeleteMany(CUSTOMERS, it, 10)):
             with pytest.raises(DeletesTooMuch) as refused:
-                await deletion
+                await delete_with(engine, write, it, (relation,), 10)
             assert (refused.value.most, refused.value.limit_name) == ("256 MiB", "MOST_BULK_BYTES")
-    assert len(await ids(engine, ORDERS)) == 3
+    assert len(await ids(engine, ORDERS)) == 20
     monkeypatch.undo()
     await delete(engine, CUSTOMERS, customer, (relation,))
-    assert len(await ids(engine, ORDERS)) == (3 if on_delete == "clear" else 0)
+    assert len(await ids(engine, ORDERS)) == (20 if on_delete == "clear" else 0)
 
 
 async def test_a_bulk_deletion_takes_what_matched_before_it(engine: Engine) -> None:

@@ -32,6 +32,28 @@ async def test_a_replacement_does_not_remove_a_key(hub: Hub, user: Client) -> No
     assert "sku" not in good(await user.put(path, {"n": 3}))
 
 
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_a_key_in_another_case_is_another_key_save_for_an_email(hub: Hub, user: Client) -> None:
+    """A Text would leave what refers to it without a target. An Email is stored in one form, so nothing changes."""
+    for kind, key, status in (("Text", "Ann@example.com", 409), ("Email", "ann@example.com", 200)):
+        target = await hub.define(fields=[{"id": "key", "type": kind, "unique": True}])
+        store = await referring_by(hub, target, "key")
+        made = await user.make(target, key=key)
+        line = await user.make(store, of=key)
+        path, body = f"/{target}/{made['_id']}", {"key": "ANN@example.com"}
+        request = {"method": "PATCH", "path": path, "body": body}
+        answers = [
+            await user.patch(path, body),
+            await user.put(path, body),
+            await user.patch(f"/{target}?all=true", body),
+            await user.patch(path, {"$set": body}),
+            await user.post("/batch", {"requests": [request]}),
+        ]
+        assert [answer.status_code for answer in answers] == [status] * len(answers)
+        assert (await user.see(target, made["_id"]))["key"] == key
+        assert (await user.see(store, line["_id"]))["of"] == key
+
+
 async def test_a_replacement_keeps_a_serial_number_and_an_id(hub: Hub, user: Client) -> None:
     target = await hub.define(fields=[{"id": "number", "type": "Serial"}], open=True)
     numbers = await referring_by(hub, target, "number")
