@@ -211,9 +211,9 @@ async def test_a_deletion_is_bounded_by_the_bytes_that_go_with_it(
         await create(engine, ORDERS, customer=customer, text="x" * 300)
     for most in (300, 5_000):
         monkeypatch.setattr(writes, "MOST_BULK_BYTES", most)
-        for write in (Delete(CUSTOMERS, customer), DeleteMany(CUSTOMERS, it, 10)):
+        for write in (Delete(CUSTOMERS, customer), DeleteMany(CUSTOMERS, it, 100)):
             with pytest.raises(DeletesTooMuch) as refused:
-                await delete_with(engine, write, it, (relation,), 10)
+                await delete_with(engine, write, it, (relation,), 100)
             assert (refused.value.most, refused.value.limit_name) == ("256 MiB", "MOST_BULK_BYTES")
     assert len(await ids(engine, ORDERS)) == 20
     monkeypatch.undo()
