@@ -95,7 +95,7 @@ async def test_a_page_takes_one_query_for_each_path(
         asked.clear()
         page = await expansions.find(user(admin=True), store, Query(limit=limit), parse_expand(expand, None))
         body = page.body
-        shown = list(map(orjson.loads, body)) if isinstance(body, list) else orjson.loads(cast("bytes", body))
+        shown = list(map(orjson.loads, body)) if isinstance(body, list) else orjson.loads(body)
         assert len(shown) == min(limit, 4 if store == "regions" else COUNT)
         assert sorted(asked) == sorted(stores)
         first, *further = expand.split(",")[0].split(".")
