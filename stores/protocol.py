@@ -103,8 +103,8 @@ class Listing:
     """A list as JSON text.
 
     `body` is the whole array, or an iterator of its pieces when it is long; each piece ends with an entity, or with the
-    array. `position` is the feed position of the
-    content. `next` is the sort key of the last entity when more follow."""
+    array. `position` is the feed position of the content. `next` is the sort key of the last entity when more follow.
+    """
 
     position: str
     next: tuple[Json, ...] | None

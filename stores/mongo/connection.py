@@ -129,9 +129,9 @@ class Connection:
         self.groupings = 0
         """Aggregations that the server groups now."""
         self.splits_events = False
+        """Whether the server can split the event of a very large change into fragments."""
         self.is_router = False
         """Whether the server is mongos, which combines the replies of shards."""
-        """Whether the server can split the event of a very large change into fragments."""
 
     async def open(self, *, make: bool = True) -> None:
         """Connect and check the server; without `make`, write nothing. Raises CannotOpen, and Unavailable when a retry
