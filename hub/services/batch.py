@@ -23,8 +23,9 @@ from hub.services.entities import EntityService
 from hub.services.operators import checks_of
 from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, is_on_loop, within_commit
 from hub.services.registry import StoreRegistry
+from hub.services.repetitions import as_seen_now
 from hub.services.retrying import against_current_definition
-from hub.services.written import text_of
+from hub.services.written import Shown, shown_texts, text_of
 from stores.bounds import Limit
 from stores.errors import InvalidQuery, StorageFull, StoreError, Unavailable
 from stores.parse_operators import parse_change
@@ -49,7 +50,6 @@ from stores.protocol import (
 from stores.records import Entity, is_id
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
-from stores.turns import Turn
 
 MOST_REQUESTS: Annotated[int, Limit("batch", "requests", "400")] = 500
 
@@ -113,13 +113,13 @@ class BatchService:
         batch = _Batch(self._entities, principal, requests, size)
         batch.authorize(self.registry)
         if key is not None and (earlier := await self._engine.outcome(key)) is not None:
-            return await batch.answers(earlier[0])
+            return await shown_texts(await as_seen_now(self._engine, await batch.outcomes(earlier[0])))
         for definition in batch.definitions:
             check_writable(definition)
         with self._entities.group_paths.stamping():
             batch.branch = await self._entities.group_paths.branch_of(principal)
             written = await self._commit(batch, principal, key)
-        return await batch.answers(written)
+        return await shown_texts(await batch.outcomes(written))
 
     async def _commit(self, batch: _Batch, principal: Principal, key: IdempotencyKey | None) -> Written:
         """Carry out the batch, on the event loop if it turns out to be light."""
@@ -246,21 +246,15 @@ class _Batch:
             return (yield from writes.upserting(principal, view, request.upsert, fields, self.branch, compute))
         return (yield from writes.changing(principal, view, id, fields, request.revs, compute))
 
-    async def answers(self, written: Written) -> list[tuple[bytes, int]]:
-        """Return the entities of the outcome of the batch, as the caller may see them now. Raises RequestFailed if a
-        request would not be allowed any more."""
+    async def outcomes(self, written: Written) -> list[Shown]:
+        """Return the outcomes of the requests, with the views by which their entities are shown. Raises RequestFailed
+        if a request would not be allowed any more."""
         if self._refusal is not None:
             raise RequestFailed(len(self._views), self._refusal)
         text = written.entity.decode()
         is_long = len(text) > LIGHT_BYTES
         outcomes = await in_thread(unpack, text) if is_long else unpack(text)
-        texts: list[tuple[bytes, int]] = []
-        turn = Turn()
-        for view, each in zip(self._views, outcomes, strict=True):
-            texts.append((text_of(reader_of(self._principal, view), each), each.rev))
-            if turn.is_over:
-                await turn.pass_on()
-        return texts
+        return [(reader_of(self._principal, view), each) for view, each in zip(self._views, outcomes, strict=True)]
 
 
 def _too_large() -> InvalidQuery:

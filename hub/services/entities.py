@@ -31,13 +31,14 @@ from hub.services.operators import computing, computing_all
 from hub.services.preparing import prepare
 from hub.services.reference_keeper import ReferenceKeeper, deletes_from
 from hub.services.registry import StoreRegistry
+from hub.services.repetitions import as_seen_now
 from hub.services.retrying import against_current_definition, retry_stale
 from hub.services.sharing import share_entity
 from hub.services.stamping import stamp_change
 from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
-from hub.services.written import is_forced, text_of, texts_of
+from hub.services.written import is_forced, shown_texts, text_of, texts_of
 from stores.aggregation import Aggregated, Aggregation
 from stores.errors import DuplicateValue, InvalidQuery, NotFound, RefusedEntity, Violation
 from stores.limits import EntityLimits
@@ -313,7 +314,8 @@ class EntityService:
             return None
         if system:
             await self._hooks[view.store].created()  # what was created is in force when it is answered
-        return await texts_of(reader_of(principal, view), _made(written)[:count])
+        made = [(reader_of(principal, view), each) for each in _made(written)[:count]]
+        return await shown_texts(await as_seen_now(self._engine, made))
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
         """Return the body without the members that only the store's hooks use."""

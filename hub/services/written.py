@@ -12,6 +12,9 @@ from stores.projection import compile_projection
 from stores.protocol import Written
 from stores.turns import Turn
 
+Shown = tuple[View | None, Written]
+"""The outcome of a write, and the view by which its entity is shown: None shows only id and revision."""
+
 
 def text_of(reader: View | None, written: Written) -> bytes:
     """Return the entity as JSON text; only its id and revision for a writer that may not read it (`reader` is None)."""
@@ -20,12 +23,19 @@ def text_of(reader: View | None, written: Written) -> bytes:
 
 async def texts_of(reader: View | None, written: list[Written]) -> list[tuple[bytes, int]]:
     """Return the texts of several entities, with their revisions."""
-    render = _renderer_of(reader)
     if len(written) == 1:
-        return [(render(written[0]), written[0].rev)]
+        return [(text_of(reader, written[0]), written[0].rev)]
+    return await shown_texts((reader, each) for each in written)
+
+
+async def shown_texts(outcomes: Iterable[Shown]) -> list[tuple[bytes, int]]:
+    """Return the texts of several entities, each for its own reader, with their revisions."""
     texts: list[tuple[bytes, int]] = []
     turn = Turn()
-    for each in written:
+    render, its_reader = _renderer_of(None), None
+    for reader, each in outcomes:
+        if reader is not its_reader:
+            render, its_reader = _renderer_of(reader), reader
         texts.append((render(each), each.rev))
         if turn.is_over:
             await turn.pass_on()
