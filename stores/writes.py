@@ -232,6 +232,10 @@ class Recheck:
     check: Callable[[Sequence[Change]], None]
 
 
+_PIECE: Final = 1_048_576
+"""Bytes that are copied at once."""
+
+
 @dataclass(slots=True)
 class Written:
     """The outcome of one write.
@@ -245,16 +249,36 @@ class Written:
 
 
 def pack(written: Sequence[Written]) -> bytes:
-    """Return the outcome of a commit as JSON, one write per line."""
-    # One call per write: a single call for all of them would hold the interpreter until it ends.
-    lines = (orjson.dumps((w.entity.decode(), w.rev, w.count)) for w in written)
-    return b"[" + b",\n".join(lines) + b"]"
+    """Return the outcome of a commit as one text: a line of JSON with the length, revision and count of each write, and
+    the entities behind it, one after the other."""
+    head = orjson.dumps([(len(w.entity), w.rev, w.count) for w in written])
+    # Joining bytes lets other threads run, which encoding sixty megabytes does not.
+    return b"".join([head, b"\n", *(w.entity for w in written)])
 
 
-def unpack(text: str) -> list[Written]:
-    """Return the outcome of a commit from the text that `pack` made."""
-    items = (item for line in text[1:-1].split(",\n") for item in orjson.loads(f"[{line}]"))
-    return [Written(entity.encode(), rev, count) for entity, rev, count in items]
+def unpack(packed: bytes) -> list[Written]:
+    """Return the outcome of a commit from the text that `pack` made, of this version or an earlier one."""
+    if packed.startswith(b'[["') or packed == b"[]":
+        return _unpack_lines(packed)
+    start = packed.index(b"\n") + 1
+    written: list[Written] = []
+    for size, rev, changed in orjson.loads(packed[:start]):
+        written.append(Written(_slice(packed, start, start + size), rev, changed))
+        start += size
+    return written
+
+
+def _slice(text: bytes, start: int, end: int) -> bytes:
+    """Return `text[start:end]`, copied piece by piece: a batch is one write of up to a hundred megabytes."""
+    if end - start <= _PIECE:
+        return text[start:end]
+    return b"".join([text[at : min(at + _PIECE, end)] for at in range(start, end, _PIECE)])
+
+
+def _unpack_lines(packed: bytes) -> list[Written]:
+    """Return an outcome that an earlier version has stored, as an array of JSON with one write per line."""
+    lines = (orjson.loads(line) for line in packed[1:-1].split(b",\n") if line)
+    return [Written(entity.encode(), rev, changed) for entity, rev, changed in lines]
 
 
 @dataclass(frozen=True, slots=True)

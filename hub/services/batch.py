@@ -251,9 +251,8 @@ class _Batch:
         if a request would not be allowed any more."""
         if self._refusal is not None:
             raise RequestFailed(len(self._views), self._refusal)
-        text = written.entity.decode()
-        is_long = len(text) > LIGHT_BYTES
-        outcomes = await in_thread(unpack, text) if is_long else unpack(text)
+        is_long = len(written.entity) > LIGHT_BYTES
+        outcomes = await in_thread(unpack, written.entity) if is_long else unpack(written.entity)
         return [(reader_of(self._principal, view), each) for view, each in zip(self._views, outcomes, strict=True)]
 
 

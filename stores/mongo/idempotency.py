@@ -68,11 +68,12 @@ async def _unpacked(connection: Connection, known: Document, key: IdempotencyKey
     """Return the outcome of the first commit with this key. Raises KeyReused when that was another request."""
     if known["fingerprint"] != key.fingerprint:
         raise KeyReused(f"the idempotency key {key.key!r} was used for another request")
-    text: bytes = known["results"]
+    texts: list[bytes] = [known["results"]]
     for id in _part_ids(key.key, known["parts"])[1:]:
         part = await connection.collection(KEYS).find_one({"_id": id}, session=session)
-        text += (part or {})["results"]
-    return await in_thread(lambda: unpack(text.decode())) if len(text) > _LONG else unpack(text.decode())
+        texts.append((part or {})["results"])
+    is_long = sum(map(len, texts)) > _LONG
+    return await in_thread(lambda: unpack(b"".join(texts))) if is_long else unpack(texts[0])
 
 
 def _parts(key: IdempotencyKey, outcome: Sequence[Written]) -> list[Document]:

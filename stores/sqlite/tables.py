@@ -50,11 +50,14 @@ CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position TEXT NOT NU
 """
 
 # With row numbers: in a table without them a search reads each row that it passes as a whole, and an outcome may have
-# 100 MB.
+# 100 MB. `outcome` has the beginning, as a blob, and `idempotency_parts` what follows it; `outcome` has the whole, as
+# text, where an earlier version has stored it.
 IDEMPOTENCY = """
 CREATE TABLE IF NOT EXISTS idempotency(
   key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, expires INTEGER NOT NULL, outcome TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS idempotency_expires ON idempotency(expires);
+CREATE TABLE IF NOT EXISTS idempotency_parts(
+  key TEXT NOT NULL, part INTEGER NOT NULL, outcome BLOB NOT NULL, PRIMARY KEY(key, part));
 """
 
 # The definition of a store creates its table. `rev`, `owner` ... repeat values in `doc`; the ACL holds the users and

@@ -7,19 +7,22 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
+import orjson
 import pytest
 
 from stores.definitions import parse_definition
 from stores.errors import DuplicateValue, NotFound, StoreError
 from stores.parse import parse_filter, parse_sort
-from stores.protocol import DeleteMany, Engine, IdempotencyKey, Insert, Update, UpdateMany, Write
+from stores.protocol import DeleteMany, Engine, IdempotencyKey, Insert, Update, UpdateMany, Write, Written
 from stores.query import EVERYTHING, Query
 from stores.records import now_ms
 from stores.schema import Field, StoreDefinition
 from stores.sqlite import SQLiteEngine
+from stores.sqlite.idempotency import PART_BYTES
 from stores.sqlite.tables import encoded, identifier, json_path, quoted
 from tests.properties.reference import answer
 from tests.support.engines import Database, opened, sqlite_database
@@ -312,6 +315,65 @@ async def test_outcomes_are_kept_in_rows_that_a_search_passes_by(engine: Engine,
     await engine.close()
     with closing(apsw.Connection(database.location)) as connection:
         assert connection.execute("SELECT wr FROM pragma_table_list WHERE name='idempotency'").get == 0
+
+
+LARGE = ["é" * 700_000, "x" * PART_BYTES, ""]
+"""Texts of entities whose outcome has several parts, of which some end within a character."""
+
+
+def lengths_of_outcomes(connection: apsw.Connection) -> list[int]:
+    """Return the bytes of each piece of a stored outcome."""
+    sql = "SELECT octet_length(outcome) FROM idempotency UNION ALL SELECT octet_length(outcome) FROM idempotency_parts"
+    return [length for (length,) in connection.execute(sql)]
+
+
+async def test_a_long_outcome_is_stored_in_parts(engine: Engine, database: Database) -> None:
+    """Each value that is bound or read stops the interpreter."""
+    key = IdempotencyKey("k", "f", now_ms() + 60_000)
+    writes: list[Write] = [Insert(STORE, entity(text=text)) for text in LARGE]
+    written = await engine.commit(writes, USER, key)
+    assert await engine.outcome(key) == written
+    assert await engine.commit(writes, USER, key) == written
+    with closing(apsw.Connection(database.location)) as connection:
+        lengths = lengths_of_outcomes(connection)
+        assert len(lengths) == 3
+        assert max(lengths) <= PART_BYTES
+        assert sum(lengths) < sum(len(each.entity) for each in written) + 1_000
+
+
+async def test_an_outcome_that_has_expired_leaves_no_part(engine: Engine, database: Database) -> None:
+    """Neither the sweep nor a new request under its key leaves one, whether its own outcome is longer or shorter."""
+    past, key = IdempotencyKey("k", "f", now_ms() - 1), IdempotencyKey("k", "g", now_ms() + 60_000)
+    large: list[Write] = [Insert(STORE, entity(text=text)) for text in LARGE]
+    await engine.commit(large, USER, past)
+    await engine.commit([Insert(STORE, entity())], USER, past)
+    with closing(apsw.Connection(database.location)) as connection:
+        assert len(lengths_of_outcomes(connection)) == 1
+        written = await engine.commit([Insert(STORE, entity(text=text)) for text in LARGE], USER, key)
+        await engine.commit([Insert(STORE, entity(text=text)) for text in LARGE], USER, replace(past, key="another"))
+        assert len(lengths_of_outcomes(connection)) == 6
+        await engine.sweep(now_ms())
+        assert len(lengths_of_outcomes(connection)) == 3
+        assert await engine.outcome(key) == written
+        await engine.sweep(key.expires)
+        assert lengths_of_outcomes(connection) == []
+
+
+async def test_an_outcome_of_an_earlier_version_is_read(database: Database) -> None:
+    """It is one text, an array of JSON with one write per line, in a file without a table of parts."""
+    key = IdempotencyKey("k", "f", now_ms() + 60_000)
+    bodies = [*(entity(text=text) for text in LARGE), {"a": '"],\n['}]
+    written = [Written(orjson.dumps(body), 1) for body in bodies] + [Written(b"", 0, 7)]
+    lines = ",\n".join(orjson.dumps((w.entity.decode(), w.rev, w.count)).decode() for w in written)
+    async with opened(database.engine()) as engine:
+        await engine.define(StoreDefinition(STORE))
+    with closing(apsw.Connection(database.location)) as connection:
+        connection.execute("DROP TABLE idempotency_parts")
+        row = (key.key, key.fingerprint, key.expires, f"[{lines}]")
+        connection.execute("INSERT INTO idempotency VALUES(?,?,?,?)", row)
+    async with opened(database.engine()) as engine:
+        assert await engine.outcome(key) == written
+        assert await engine.commit([Insert(STORE, entity())], USER, key) == written
 
 
 async def test_the_keys_of_an_earlier_version_are_kept(database: Database) -> None:
