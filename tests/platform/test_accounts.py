@@ -149,6 +149,24 @@ async def test_a_token_does_not_outlive_the_one_that_made_it(hub: Hub, somebody:
     entity_of(await somebody.patch(f"/tokens/{own['_id']}", {"expires": None}))
 
 
+async def test_a_signed_in_user_makes_tokens_without_an_end(hub: Hub, somebody: Client) -> None:
+    """They outlive the sign-in, with a session as with an access token, until its user gets another password."""
+    session = await session_of(hub, somebody)
+    access = hub.client(await hub.token_of(somebody.user["login"], PASSWORD))
+    made = [await caller.make("tokens", name="kept") for caller in (session, access)]
+    good(await session.delete("/auth/sessions"))
+    good(await session.delete("/auth"))
+    refused(await access.get("/auth"), 401)
+    for token in made:
+        assert token["expires"] is None
+        holder = hub.client(token["token"])
+        assert good(await holder.get("/auth"))["expiresAt"] is None
+        assert token["_id"] in [each["_id"] for each in await somebody.list("tokens")]
+    entity_of(await hub.admin.patch(f"/users/{somebody.id}", {"password": ANOTHER}))
+    for token in made:
+        refused(await hub.client(token["token"]).get("/auth"), 401)
+
+
 # Normalization of logins and passwords.
 
 
