@@ -314,7 +314,8 @@ class EntityService:
             return None
         if system:
             await self._hooks[view.store].created()  # what was created is in force when it is answered
-        made = [(reader_of(principal, view), each) for each in _made(written)[:count]]
+        reader = reader_of(principal, view)
+        made = [(reader, each) for each in _made(written)[:count]]
         return await shown_texts(await as_seen_now(self._engine, made))
 
     def _entity_part(self, store: str, body: Entity) -> Entity:
