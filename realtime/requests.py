@@ -18,7 +18,8 @@ LONGEST_ID: Annotated[int, Limit("subscription", "characters", "400")] = 100
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
-    """``subscribe {store, filter?, only?, since?, snapshot?, id?}``; `snapshot` is true, false or "auto"."""
+    """``subscribe {store, filter?, only?, since?, snapshot?, id?}``; `snapshot` is true, false or "auto". A member that
+    is null counts as left out: clients send their position so before they have one."""
 
     store: str
     filter: Any
@@ -35,11 +36,13 @@ class SubscribeRequest:
                 raise BadRequest(name, "a subscription does not expand: subscribe to the other store too")
             if name not in _MEMBERS:
                 raise BadRequest(name, f"subscribe takes {', '.join(sorted(_MEMBERS))}")
-        store, since, snapshot = payload.get("store"), payload.get("since"), payload.get("snapshot", False)
+        store, since, snapshot = payload.get("store"), payload.get("since"), payload.get("snapshot")
         if not isinstance(store, str):
             raise BadRequest("store", "must be the name of a store")
         if since is not None and not isinstance(since, str):
             raise BadRequest("since", "must be a position")
+        if snapshot is None:
+            snapshot = False
         if not isinstance(snapshot, bool) and snapshot != "auto":
             raise BadRequest("snapshot", 'must be true, false or "auto"')
         id = payload.get("id")

@@ -287,6 +287,15 @@ async def test_without_a_snapshot_only_news_come(connected: Connect, user: Clien
     assert ops(watch.take()) == [("update", old["_id"])]
 
 
+async def test_a_member_that_is_null_counts_as_left_out(connected: Connect, user: Client, store: str) -> None:
+    client = await connected(user)
+    plain = await client.subscribe(store)
+    empty = dict.fromkeys(("filter", "only", "since", "snapshot", "id"))
+    answer = await client.subscribe(store, **empty)
+    assert (answer.keys(), answer["channel"]) == (plain.keys(), plain["channel"])
+    assert (await client.subscribe(None))["error"]["errors"].keys() == {"store"}  # type: ignore[arg-type]
+
+
 async def test_filters_of_different_text_and_equal_meaning_have_events_of_their_own(
     connected: Connect, user: Client, store: str, beacon: Beacon
 ) -> None:

@@ -194,6 +194,7 @@ async def test_administrative_stores_have_no_place_in_a_batch(admin: Client, typ
         ({"method": "POST", "path": "/S", "body": [{}]}, "body"),
         ({"method": "DELETE", "path": "/S/5f00000000000000000000a1", "body": {}}, "body"),
         ({"method": "POST", "path": "/S", "body": {}, "if_match": 1}, "if_match"),
+        ({"method": "POST", "path": "/S", "body": {}, "if_match": None}, "if_match"),
         ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": "1"}, "if_match"),
         ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": True}, "if_match"),
         ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": {}, "if_match": -1}, "if_match"),
@@ -202,10 +203,30 @@ async def test_administrative_stores_have_no_place_in_a_batch(admin: Client, typ
         ({"method": "DELETE", "path": '/S/{"$ref":"\\q"}'}, "path"),
         ({"method": "DELETE", "path": '/S/{"$ref":"0._id%00"}'}, "path"),
         ({"method": "POST", "path": "/S", "body": {}, "headers": {}}, "headers"),
+        ({"method": "POST", "path": "/S", "body": {}, "headers": None}, "headers"),
+        ({"method": None, "path": "/S", "body": {}}, "method"),
+        ({"method": "POST", "path": None, "body": {}}, "path"),
+        ({"method": "POST", "path": "/S", "body": None}, "body"),
+        ({"method": "PATCH", "path": "/S/5f00000000000000000000a1", "body": None}, "body"),
+        ({"method": "POST", "path": "/S", "body": {}, "upsert": None}, "upsert"),
+        (None, "method"),
     ],
 )
 async def test_malformed_requests_are_refused_by_name(user: Client, bare: str, item: Any, place: str) -> None:
     assert [*await refusal(user, post(bare, n=1), item)] == [f"requests.1.{place}"]
+
+
+async def test_a_condition_that_is_null_is_refused(user: Client, store: str) -> None:
+    """It is what a client sends that has lost the revision: the write is not made without the condition."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    for request in (
+        patch(store, made["_id"], n=2),
+        {"method": "PUT", "path": path, "body": {}},
+        {"method": "DELETE", "path": path},
+    ):
+        assert [*await refusal(user, post(store, n=3), request | {"if_match": None})] == ["requests.1.if_match"]
+    assert await user.list(store) == [made]
 
 
 @pytest.mark.parametrize(

@@ -140,14 +140,14 @@ def _batch() -> Schema:
     entity = {"type": "string", "pattern": "^/[^/?#]+/[^/?#]+$", "description": "/STORE/ID"}
     body = {"type": "object", "description": "As sent alone, but with $ref"}
     rev = {
-        "type": ["integer", "null"],
+        "type": "integer",
         "minimum": 0,
         "exclusiveMaximum": END_OF_REVISIONS,
         "description": "The revision that the entity must have",
     }
     none, change = {"type": "null"}, {"enum": ["PATCH", "PUT"]}
     requests = [
-        object_of({"method": {"const": "POST"}, "path": store, "body": body, "if_match": none}, optional=("if_match",)),
+        object_of({"method": {"const": "POST"}, "path": store, "body": body}),
         object_of({"method": change, "path": entity, "body": body, "if_match": rev}, optional=("if_match",)),
         object_of(
             {"method": {"const": "DELETE"}, "path": entity, "body": none, "if_match": rev},

@@ -111,7 +111,7 @@ def _request(item: Any, index: int) -> tuple[BatchRequest, int]:
     method = _method(item.get("method"))
     store, id, upsert = _path(item.get("path"), method)
     body = _body(item, method)
-    revs = _revisions(item["if_match"], method) if item.get("if_match") is not None else None
+    revs = _revisions(item["if_match"], method) if "if_match" in item else None
     in_body = sum(1 for _ in references_in(body, index)) if body else 0
     count = len(references_in_text(id, index)) + in_body
     return BatchRequest(method, store, id, body, upsert, revs, count > 0), count
