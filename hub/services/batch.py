@@ -13,8 +13,9 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from auth.errors import AuthError, Explained
-from auth.policy import authorize, reader_of
+from auth.policy import reader_of
 from auth.principal import Principal
+from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from hub.http.errors import HubError, RequestFailed
 from hub.services.batch_answers import Answers, Resolver
@@ -152,17 +153,19 @@ class _Batch:
         first of all; otherwise one before it may fail for another reason."""
         for index, request in enumerate(self._requests):
             try:
-                definition = registry.get(request.store)
-                if definition.system:
-                    raise Explained("path", f"{definition.name} is administrative: change its entities one by one.")
-                for method in request.rights:
-                    view = authorize(self._principal, definition, method)
+                self._views.append(self._authorized(registry, request))
             except (StoreError, AuthError) as error:
                 self._refusal = error
                 if index == 0:
                     raise RequestFailed(index, error) from error
                 return
-            self._views.append(view)
+
+    def _authorized(self, registry: StoreRegistry, request: BatchRequest) -> View:
+        """Return the caller's View for the request's last method. Raises the errors of `StoreRegistry.authorized`, and
+        Explained for a system store."""
+        if request.store in SYSTEM_STORES:
+            raise Explained("path", f"{request.store} is administrative: change its entities one by one.")
+        return [registry.authorized(self._principal, request.store, method) for method in request.rights][-1]
 
     @property
     def definitions(self) -> list[StoreDefinition]:

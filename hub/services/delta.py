@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from auth.policy import authorize
 from auth.positions import bind, unbind
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
@@ -60,7 +59,7 @@ class DeltaService:
         """Return at most `limit` changes; with 0 none, and whether there are any. Raises HistoryGone if the position is
         unknown or too old, or if the principal's visibility or the store has changed: the caller needs a fresh list
         then. `searched`: `where` contains a search, which depends on the searchable fields of the store."""
-        view = authorize(principal, self._registry.get(store), "GET")
+        view = self._registry.authorized(principal, store)
         position = unbind(position, view.digest)
         changes = ChangeView(store, view.narrowed(where), view.shown(projection))
         most = limit or READ_AT_ONCE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from auth.errors import Explained
-from auth.policy import authorize, reader_of
+from auth.policy import reader_of
 from auth.positions import bind
 from auth.principal import Principal
 from auth.resolver import Resolver
@@ -299,7 +299,7 @@ class EntityService:
 
     def _allowed(self, principal: Principal, store: str, method: str) -> View:
         """Return the principal's View, also where a write must wait: it may have been made before."""
-        return authorize(principal, self.registry.get(store), method)
+        return self.registry.authorized(principal, store, method)
 
     async def _earlier(
         self, principal: Principal, view: View, count: int, key: IdempotencyKey

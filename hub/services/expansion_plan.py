@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from auth.policy import authorize, view_of
+from auth.policy import view_of
 from auth.principal import Principal
 from auth.view import View
 from hub.services.registry import StoreRegistry
@@ -197,7 +197,7 @@ class KeptPlans:
         key = principal, store, expand
         plan = self._plans.get(key)
         if plan is None:
-            view = authorize(principal, self._registry.get(store), "GET")
+            view = self._registry.authorized(principal, store)
             plan = Planner(self._registry, principal).plan(view, expand)
             if expand.only is None:
                 self._plans[key] = plan

@@ -58,6 +58,12 @@ async def test_a_misspelt_store_is_named_to_those_who_may_list_stores(
     assert refused(await user.get(f"/{store}s"), 404) == {}
     keeper = await hub.as_user(roles=[await hub.role("GET /stores/*", "* /*")])
     refused(await keeper.get(f"/{store}s"), 404, "store")
+    there, misspelt = ({"method": "POST", "path": f"/{name}", "body": {}} for name in (store, f"{store}s"))
+    for client in (admin, keeper):
+        for requests, place in (([misspelt], "requests.0.store"), ([there, misspelt], "requests.1.store")):
+            found = refused(await client.post("/batch", {"requests": requests}), 404, place)
+            assert found[place] == [f"There is no store '{store}s'."]
+    refused(await user.post("/batch", {"requests": [misspelt]}), 404, "requests.0")
 
 
 @pytest.mark.gate("sqlite", "mongodb")
