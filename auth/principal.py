@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from auth.scopes import Scopes
+from auth.scopes import WRITING, Scopes
+from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from stores.schema import StoreDefinition
 
@@ -47,6 +48,19 @@ class Principal:
         if self.token_scopes is not None and not self.token_scopes.allow(method, store):
             return False
         return self.admin or self.role_scopes is None or self.role_scopes.allow(method, store)
+
+    def may_write_somewhere(self) -> bool:
+        """Return whether the scopes allow a method that writes to some store that is not a system store."""
+        bounds = [self.token_scopes, None if self.admin else self.role_scopes]
+        named = {
+            store
+            for scopes in bounds
+            if scopes is not None
+            for method, store in scopes.pairs
+            if method in WRITING or method == "*"
+        }
+        stores = {"*", *named} - SYSTEM_STORES.keys()
+        return any(self.may(method, store) for store in stores for method in WRITING)
 
     def may_administer(self, method: str, store: str) -> bool:
         """Return whether the principal may use the method on a system store.

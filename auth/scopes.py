@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
+WRITING: Final = ("POST", "PATCH", "PUT", "DELETE")
+METHODS: Final = ("GET", *WRITING)
 
 _SCOPE = re.compile(r"(?P<method>[A-Z]+|\*) +/?(?P<store>[A-Za-z][A-Za-z0-9_-]*|\*)(/\*)?\Z")
 

@@ -92,13 +92,30 @@ async def test_only_creating_takes_large_arrays(hub: Hub, store: str, method: st
     assert (await hub.admin.send("POST", f"/{store}", body)).status_code == 200
 
 
-@pytest.mark.parametrize("credential", ["nobody", "reader"])
+@pytest.mark.parametrize(
+    ("path", "credential", "status"),
+    [("store", "nobody", 401), ("store", "reader", 403), ("/batch", "nobody", 401), ("/batch", "reader", 413)],
+)
 async def test_who_may_not_create_is_told_before_the_body_comes(
-    hub: Hub, connection: Wire, store: str, reader: Client, credential: str
+    connection: Wire, store: str, reader: Client, path: str, credential: str, status: int
 ) -> None:
+    """A small batch of a reader is answered by its requests, so it has the limit of other bodies."""
     token = token_of(reader.http.headers) if credential == "reader" else "unknown"
-    await connection.send(request("POST", f"/{store}", token, f"Content-Length: {6 * MIB}"))
-    assert (await connection.answer()).status == {"nobody": 401, "reader": 403}[credential]
+    path = f"/{store}" if path == "store" else path
+    await connection.send(request("POST", path, token, f"Content-Length: {6 * MIB}", EXPECT))
+    assert (await connection.answer()).status == status
+
+
+async def test_only_who_may_write_sends_large_batches(hub: Hub, store: str, reader: Client) -> None:
+    """To some store, by any method."""
+    text = {"text": "x" * 300_000}
+    batch = {"requests": [{"method": "POST", "path": f"/{store}", "body": text}] * 4}
+    answer = await reader.post("/batch", batch)
+    assert answer.status_code == 413
+    assert answer.json()["errors"] == {"body": [f"The body must not exceed {MIB} bytes."]}
+    assert (await reader.post("/batch", {"requests": batch["requests"][:1]})).status_code == 403
+    writer = await hub.with_token((await hub.as_user()).user, scopes=[f"POST /{store}/*"])
+    assert (await writer.post("/batch", batch)).status_code == 200
 
 
 @pytest.mark.parametrize(("path", "size"), [("/auth", 20_000), ("/auth/token", MIB), ("store", 8 * MIB + 1)])

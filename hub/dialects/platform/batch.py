@@ -34,7 +34,7 @@ _PATH: Final = re.compile(r"/([^/?#]+)(?:/([^/?#]+))?(?:\?([^#]*))?\Z")
 
 async def batch(context: PlatformContext, call: Call, principal: Principal) -> Answer:
     known_parameters(call.parameters(), ())
-    raw = await context.read_batch(call)
+    raw = await context.read_batch(call, principal)
     items = await _items(context, call, raw)
     requests = await in_thread(_requests, items) if len(raw) > SMALL_BODY else _requests(items)
     key = await idempotency_key(context, call, principal, raw)

@@ -91,6 +91,8 @@ class PlatformContext:
         """Return the body of a request that may contain many entities."""
         return await read_body(call, self.bulk_limit, self.settings.body_timeout, self.resolver.resolve)
 
-    async def read_batch(self, call: Call) -> bytes:
-        """Return the body of a request that contains other requests."""
-        return await read_body(call, self.batch_limit, self.settings.body_timeout, self.resolver.resolve)
+    async def read_batch(self, call: Call, principal: Principal) -> bytes:
+        """Return the body of a request that contains other requests. Only a caller that may write to some store may
+        send a large one: the stores that a batch names are known when all of it has arrived."""
+        limit = self.batch_limit if principal.may_write_somewhere() else self.body_limit
+        return await read_body(call, limit, self.settings.body_timeout, self.resolver.resolve)
