@@ -28,7 +28,7 @@ from hub.services.repetitions import as_seen_now
 from hub.services.retrying import against_current_definition
 from hub.services.written import Shown, shown_texts, text_of
 from stores.bounds import Limit
-from stores.errors import InvalidQuery, StorageFull, StoreError, Unavailable
+from stores.errors import DataChanging, InvalidQuery, StorageFull, StoreError, Unavailable
 from stores.parse_operators import parse_change
 from stores.paths import value_at
 from stores.protocol import (
@@ -115,8 +115,6 @@ class BatchService:
         batch.authorize(self.registry)
         if key is not None and (earlier := await self._engine.outcome(key)) is not None:
             return await shown_texts(await as_seen_now(self._engine, await batch.outcomes(earlier[0])))
-        for definition in batch.definitions:
-            check_writable(definition)
         with self._entities.group_paths.stamping():
             batch.branch = await self._entities.group_paths.branch_of(principal)
             written = await self._commit(batch, principal, key)
@@ -201,7 +199,9 @@ class _Batch:
                     raise _too_large()
                 share.spend(len(written.entity), _SHOWN_AT_ONCE)
                 answers.add(text_of(reader_of(self._principal, self._views[index]), written), written.rev)
-            except (Unavailable, StorageFull, TooMuchForLoop):
+            except (Unavailable, StorageFull, TooMuchForLoop) as error:
+                if isinstance(error, DataChanging):
+                    raise RequestFailed(index, error) from error
                 raise  # not the fault of the request
             except (StoreError, AuthError, HubError) as error:
                 raise RequestFailed(index, error) from error
@@ -209,7 +209,9 @@ class _Batch:
         return Written(pack(outcomes), 0, sum(each.count for each in outcomes))
 
     def _write(self, index: int, request: BatchRequest, answers: Answers) -> Generator[Step, Any, Written]:
-        write = yield from self._prepared(request, self._views[index], Resolver(answers, index), answers.share)
+        view = self._views[index]
+        check_writable(view.definition, mends=self._principal.admin and request.method in ("PATCH", "DELETE"))
+        write = yield from self._prepared(request, view, Resolver(answers, index), answers.share)
         guarded = self._entities.references.guard(self._principal, [write])
         for procedure in guarded.before:
             yield from procedure.steps()

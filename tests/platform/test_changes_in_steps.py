@@ -79,13 +79,6 @@ async def test_more_than_one_commit_may_change_is_changed_in_steps(database: Dat
             refused(await write, 503, "store")
         again_made = await hub.admin.post(f"/{store}", {"name": "k"}, idempotency_key="kept")
         assert good(again_made)["_id"] == kept["_id"]
-        batch = {
-            "requests": [
-                {"method": "POST", "path": f"/{other}", "body": {}},
-                {"method": "POST", "path": f"/{store}", "body": {}},
-            ]
-        }
-        refused(await hub.admin.post("/batch", batch), 503)
         refused(await hub.admin.patch(path, {"label": "Orders"}), 409, "data")
         assert await hub.admin.list(other) == []
         await hub.admin.make(other, n=1)
@@ -207,6 +200,38 @@ async def test_an_administrator_mends_what_a_step_stops_at(admin: Client, user: 
         pass
     assert [each["sum"] for each in await user.list(store)] == ["1", "2", "4"]
     await every_entity_can_be_sent_back(user, store)
+
+
+async def test_a_batch_names_the_request_that_must_wait(admin: Client, user: Client, hub: Hub) -> None:
+    """Unless one before it fails. Each of its requests waits, or mends, as if it had been sent alone."""
+    store, other = await hub.define(fields=[NAME, AMOUNT]), await hub.define(fields=[NAME])
+    made = await user.make_all(store, [{"amount": each} for each in "12"])
+    last = await user.make(other, name="z")
+    path = await definition_of(admin, store)
+    good(await admin.patch(path, CONVERT))
+
+    def post(store: str, **body: Any) -> Entity:
+        return {"method": "POST", "path": f"/{store}", "body": body}
+
+    async def sent(client: Client, *requests: Entity) -> Any:
+        return await client.post("/batch", {"requests": list(requests)})
+
+    for client in (user, admin):
+        answer = await sent(client, post(other, name="a"), post(store, name="a"), post(store))
+        refused(answer, 503, "requests.1.store")
+        assert answer.headers["retry-after"] == "1"
+        refused(await sent(client, post(store), post(other)), 503, "requests.0.store")
+        refused(await sent(client, post(other, name=5), post(store)), 400, "requests.0.name")
+    change = {"method": "PATCH", "path": f"/{store}/{made[0]['_id']}", "body": {"name": "mended"}}
+    delete = {"method": "DELETE", "path": f"/{store}/{made[1]['_id']}"}
+    for each in (change, delete):
+        refused(await sent(user, post(other, name="a"), each), 503, "requests.1.store")
+    assert await user.list(other) == [last]
+    good(await sent(admin, post(other, name="b"), change, delete))
+    refused(await sent(admin, change | {"method": "PUT"}), 503, "requests.0.store")
+    while await stepped(admin, path, 5) is not None:
+        pass
+    assert shown(await user.list(store), "name", "amount") == [{"name": "mended", "amount": 1}]
 
 
 async def test_what_would_be_equal_is_found_before_the_first_step(admin: Client, user: Client, hub: Hub) -> None:
