@@ -83,6 +83,8 @@ def references_in(body: Any, index: int) -> Iterator[Reference]:
 
 def references_in_text(text: str, index: int) -> list[Reference]:
     """Return the references in a path of request `index`. Raises BadRequest for a malformed one."""
+    if MEMBER in _IN_TEXT.sub("", text):
+        raise BadRequest("path", _FORM)
     return [Reference.parse(_text_of(match), "path", index) for match in _IN_TEXT.finditer(text)]
 
 

@@ -120,6 +120,22 @@ async def test_a_reference_in_a_path_is_a_text_or_a_number(user: Client, bare: s
     await refusal(user, first, delete(bare, '{"$ref":"0.n"}'), status=404)
 
 
+@pytest.mark.parametrize("text", ['{"$ref":"0.n"}', '{"$ref":"0._id"}s', '{"$ref":5}', "%7B%22$ref%22:%220.n%22%7D"])
+async def test_a_reference_does_not_stand_for_a_store(user: Client, bare: str, text: str) -> None:
+    """Rights on the stores of a batch are looked up before its first request is carried out."""
+    for request in (post(text), patch(text, new_id()), post(f"{text}?upsert=code", code="a")):
+        errors = await refusal(user, post(bare, n=bare), request)
+        assert [*errors] == ["requests.1.path"]
+        assert "the store must be named" in errors["requests.1.path"][0]
+
+
+@pytest.mark.parametrize("text", ['{"$ref":5}', '{"$ref":"0._id"', '{"$ref":"0._id","n":1}', "$ref:0._id"])
+async def test_malformed_references_in_a_path(user: Client, bare: str, text: str) -> None:
+    errors = await refusal(user, post(bare, n=1), delete(bare, text))
+    assert [*errors] == ["requests.1.path"]
+    assert "number of an earlier request" in errors["requests.1.path"][0]
+
+
 async def test_a_reference_shows_only_what_the_caller_sees(hub: Hub, user: Client, typed: str) -> None:
     """Hidden fields are not in the answer, and for a caller who may only write nothing but id and revision is."""
     errors = await refusal(user, post(typed, name="a", secret="gold"), post(typed, name=of("0.secret")))

@@ -20,7 +20,7 @@ from hub.http.body import SMALL_BODY, parse_body
 from hub.http.call import Call
 from hub.http.errors import BadRequest
 from hub.services.batch import END_OF_REVISIONS, METHODS, MOST_REQUESTS, BatchRequest, Method
-from hub.services.batch_answers import MOST_REFERENCES, references_in, references_in_text
+from hub.services.batch_answers import MEMBER, MOST_REFERENCES, references_in, references_in_text
 from stores.errors import InvalidEntity
 from stores.protocol import Revisions
 from stores.threads import in_thread
@@ -135,7 +135,10 @@ def _path(value: Any, method: Method) -> tuple[str, str, str]:
         raise BadRequest("path", "The only parameter of a request in a batch is upsert, of a POST.")
     if parameters and not parameters[0][1]:
         raise BadRequest("path", "upsert names a unique field.")
-    return unquote(match[1]), unquote(match[2] or ""), parameters[0][1] if parameters else ""
+    store = unquote(match[1])
+    if MEMBER in store:
+        raise BadRequest("path", "A $ref in a path stands for the id or a part of it: the store must be named.")
+    return store, unquote(match[2] or ""), parameters[0][1] if parameters else ""
 
 
 def _body(item: dict[str, Any], method: Method) -> dict[str, Any] | None:
