@@ -55,6 +55,28 @@ async def test_a_change_that_alters_nothing_is_not_written(user: Client, store: 
     assert good(await user.patch(f"/{store}/{made['_id']}", {"$inc": {}, "$unset": []}))["_rev"] == 1
 
 
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_a_result_that_another_entity_has_is_a_conflict(hub: Hub, user: Client) -> None:
+    """As in all other writes: 409 that names the field, and nothing is changed."""
+    store = await hub.define(unique=["n", "place.code"])
+    first, second = await user.make_all(store, [{"n": 1, "place": {"code": "a"}}, {"n": 2, "place": {"code": "b"}}])
+    path = f"/{store}/{first['_id']}"
+    text = "Another entity has this value."
+    for body, name, key, by in (
+        ({"$inc": {"n": 1}}, "n", {"place": {"code": "a"}}, "place.code"),
+        ({"$set": {"place.code": "b"}}, "place.code", {"n": 1}, "n"),
+    ):
+        for answer in (
+            await user.patch(path, body),
+            await user.patch(f"/{store}", body, {"_id": first["_id"]}),
+            await user.post(f"/{store}", key | body, {"upsert": by}),
+        ):
+            assert refused(answer, 409, name)[name] == [text]
+        request = {"method": "PATCH", "path": path, "body": body}
+        assert refused(await user.post("/batch", {"requests": [request]}), 409) == {f"requests.0.{name}": [text]}
+    assert await user.list(store) == [first, second]
+
+
 async def test_conditions_apply(user: Client, store: str) -> None:
     made = await user.make(store, n="text")
     path = f"/{store}/{made['_id']}"
