@@ -158,8 +158,8 @@ MORE: list[Any] = [
     999_999_999_999.999, -999_999_999_999.999, "+10000", "999999999999999", "#000000", "#ffffff", "http://a/",
     "HTTP://a/", "\U0010ffff", "Africa/Abidjan", "Zulu", 1.7976931348623157e308, OTHER,
     "2" * 24, "a" * 24, 10**17, "2a", ["a", 1], [{}] * 3,
-    "https://6b2.undefined.com/", "2a@undefined.com", "undefined@a.com", "6b@example.com", "zed@example.com", "!a@example.com",
-    "#22aa6b", [1, "b"], [{"no": 1}] * 2,
+    "https://6b2.undefined.com/", "2a@undefined.com", "undefined@a.com", "6b@example.com", "zed@example.com",
+    "!a@example.com", "#22aa6b", [1, "b"], [{"no": 1}] * 2,
 ]  # fmt: skip
 TOPS = [*SYSTEM_FIELDS, *(field["id"] for field in FIELDS), "free", "code"]
 INSIDE = ["tags.0", "access.0", "extra.a", "free.a", "place.city", "kept.city", "lines.day", "lines.no", "lines.0.day"]
