@@ -24,6 +24,7 @@ async def test_the_outcome_is_that_of_the_first_one(racing: Racing, refers: bool
     """Whether the first process or the second knows that the store refers to another, so that one of the commits has
     checks and the other has none."""
     await racing.make("stores", {"name": "customers"})
+    body = {"n": 1, "customer": await racing.make("customers", {})}
     field: Entity = {"id": "customer", "type": "Reference", "store": "customers"}
     await racing.make("stores", {"name": "orders", "fields": [field] if refers else [], "open": True})
     key = IdempotencyKey("key", "one", now_ms() + 60_000)
@@ -31,8 +32,8 @@ async def test_the_outcome_is_that_of_the_first_one(racing: Racing, refers: bool
 
     async def first() -> None:
         checks: list[Write] = [] if refers else [Procedure("orders", nothing)]
-        await engine.commit([*checks, Insert("orders", entity(n=1))], USER, key)
+        await engine.commit([*checks, Insert("orders", entity(body))], USER, key)
 
     racing.before("commit", first)
-    [(text, rev)] = await entities.create(me, "orders", [{"n": 1}], key)
-    assert (orjson.loads(text)["n"], rev) == (1, 1)
+    [(text, rev)] = await entities.create(me, "orders", [body], key)
+    assert (orjson.loads(text)["customer"], rev) == (body["customer"], 1)
