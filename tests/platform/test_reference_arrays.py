@@ -137,7 +137,7 @@ async def test_a_key_that_is_referred_to_stays(hub: Hub, user: Client, products:
     numbers: list[Entity] = [{"code": "b", "number": 9}, {"code": "b", "n": 1}]
     assert {each["number"] for each in good(await upsert(user, products, *numbers))["entities"]} == {second["number"]}
     good(await user.patch(f"/{lines}/{line['_id']}", {"of": 4}))
-    moved = [{"code": "a", "sku": 7}, {"code": "c", "sku": 1}, {"code": "a", "$inc": {"sku": 1}}]
+    moved: list[Entity] = [{"code": "a", "sku": 7}, {"code": "c", "sku": 1}, {"code": "a", "$inc": {"sku": 1}}]
     assert [each["sku"] for each in good(await upsert(user, products, *moved))["entities"]] == [7, 1, 8]
     assert (await user.see(products, first["_id"]))["sku"] == 8
 
