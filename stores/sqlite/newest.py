@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import orjson
@@ -20,7 +20,7 @@ from stores.errors import ReadTooLarge
 from stores.newest import Collected, Newest, Texts
 from stores.paths import Path
 from stores.protocol import UNBOUNDED
-from stores.query import NEWEST_FIRST, Equal, In, Projection, Query
+from stores.query import NEWEST_FIRST, WHOLE, Equal, In, Projection, Query
 from stores.relation import Value, values_along
 from stores.sqlite import reference_index
 from stores.sqlite.allowance import allowance
@@ -72,20 +72,25 @@ def _has_index(connection: apsw.Connection, table: StoreTable, wanted: Newest) -
     return key is None or not sees_little(connection, table, key, condition)
 
 
-def by_key_sql(table: StoreTable, wanted: Newest) -> tuple[str, list[Any]]:
-    """Return the statement, and its values, for rows (value, document) of a path with unique values."""
+_DOCUMENT: Final = "CAST(doc AS BLOB)"
+_ID_ALONE: Final = "CAST(json_object('_id', id) AS BLOB)"
+
+
+def by_key_sql(table: StoreTable, wanted: Newest, text: str = _DOCUMENT) -> tuple[str, list[Any]]:
+    """Return the statement, and its values, for rows (value, text) of a path with unique values."""
     compiler = Compiler(table)
     where = compiler.condition(wanted.where)  # first: see `Compiler.kept_choice`
     values = compiler.bind(orjson.dumps(wanted.values).decode())
     sql = (
-        f"SELECT wanted, CAST(doc AS BLOB) FROM (SELECT value AS wanted FROM json_each({values}))"
+        f"SELECT wanted, {text} FROM (SELECT value AS wanted FROM json_each({values}))"
         f" CROSS JOIN {table.table} WHERE {compiler.plain_value(wanted.path)}=wanted AND {where}"
     )
     return sql, compiler.values
 
 
 def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, projection: Projection) -> Texts:
-    sql, values = by_key_sql(table, wanted)
+    is_id_alone = projection.only in ((), (("_id",),))  # large documents need not be read
+    sql, values = by_key_sql(table, wanted, _ID_ALONE if is_id_alone else _DOCUMENT)
     rows: Iterator[tuple[Any, ...]] = connection.execute(sql, values)
     if projection.everything and allowance.on_loop:
         # Measured piece by piece: one by one it would take a tenth of the time.
@@ -97,7 +102,7 @@ def _by_key(connection: apsw.Connection, table: StoreTable, wanted: Newest, proj
             if read > wanted.most_bytes:
                 raise ReadTooLarge(wanted.most_bytes)
         return whole
-    render = renderer_of(projection)
+    render = renderer_of(WHOLE if is_id_alone else projection)
     texts: Texts = {}
     size = 0
     for value, doc in rows:

@@ -127,10 +127,12 @@ async def test_a_projection_applies(engine: Engine, each: int) -> None:
         (WHOLE, made),
         (Projection(only=(("n",),)), {"_id": made["_id"], "n": 1}),
         (Projection(only=()), {"_id": made["_id"]}),
+        (Projection(only=(("_id",),)), {"_id": made["_id"]}),
         (hidden, {name: value for name, value in made.items() if name not in hidden.hidden}),
     ):
-        texts = await engine.newest(ORDERS, wanted("customer", A, each=each), projection)
-        assert [orjson.loads(text) for text in texts[A]] == [shown]
+        for path, value in (("customer", A), ("_id", made["_id"])):
+            texts = await engine.newest(ORDERS, wanted(path, value, each=each), projection)
+            assert [orjson.loads(text) for text in texts[value]] == [shown]
 
 
 @pytest.mark.parametrize("each", [1, 2])
