@@ -1,6 +1,6 @@
 """Long-lived tokens with scopes cannot grant a right that they do not have themselves.
 
-Otherwise the holder of a token for one administrative task, such as `PATCH /users/*`, could set the password of an
+Otherwise the holder of a token for one task of an administrator, such as `PATCH /users/*`, could set the password of an
 administrator, sign in as that administrator, and do everything.
 """
 

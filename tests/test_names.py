@@ -196,6 +196,10 @@ RENAMED = (
 )
 
 
+OLD_WORDS = {"administrative": "system", "standard store": "system store"}
+"""Words of texts, and those that replaced them. Most old names are usual words, which texts may use."""
+
+
 def identifiers(path: Path) -> Iterator[str]:
     """Yield the names of the module and its packages, and of its definitions, arguments, variables and attributes."""
     yield from path.relative_to(ROOT).with_suffix("").parts
@@ -230,6 +234,23 @@ def test_no_old_name_comes_back(renamed: Renamed) -> None:
     """No module uses the old name."""
     places = sorted(p for p in used().get(renamed.old, ()) if p.startswith(renamed.within))
     assert not places, f"{renamed.old} is called {renamed.new}"
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield the path and text of every string and docstring of the packages, and of every page."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(), str(path))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield path.relative_to(ROOT).as_posix(), node.value
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        yield path.relative_to(ROOT).as_posix(), path.read_text()
+
+
+def test_no_old_word_comes_back_in_texts() -> None:
+    """Answers, docstrings and pages use the words of the names."""
+    found = [(place, old) for place, text in texts() for old in OLD_WORDS if old in " ".join(text.lower().split())]
+    assert not found, f"the words are {OLD_WORDS}"
 
 
 def test_every_new_name_is_in_use() -> None:

@@ -20,7 +20,7 @@ from auth.view import View
 from hub.http.errors import HubError, RequestFailed
 from hub.services.batch_answers import Answers, Resolver
 from hub.services.data_steps import check_writable
-from hub.services.entities import EntityService
+from hub.services.entities import ONE_BY_ONE, EntityService
 from hub.services.operators import checks_of
 from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, is_on_loop, within_commit
 from hub.services.registry import StoreRegistry
@@ -162,7 +162,7 @@ class _Batch:
         """Return the caller's View for the request's last method. Raises the errors of `StoreRegistry.authorized`, and
         Explained for a system store."""
         if request.store in SYSTEM_STORES:
-            raise Explained("path", f"{request.store} is administrative: change its entities one by one.")
+            raise Explained("path", ONE_BY_ONE.format(name=request.store))
         return [registry.authorized(self._principal, request.store, method) for method in request.rights][-1]
 
     @property

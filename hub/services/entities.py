@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from auth.errors import Explained
 from auth.policy import reader_of
@@ -60,6 +61,9 @@ from stores.protocol import (
 from stores.query import WHOLE, Filter, Projection, Query
 from stores.records import SYSTEM_FIELDS, Entity, History
 from stores.schema import StoreDefinition
+
+ONE_BY_ONE: Final = "{name} is a system store: change its entities one by one."
+"""Refusal of bulk changes, upserts and batches, with the store's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +378,7 @@ class EntityService:
     @staticmethod
     def _not_system(definition: StoreDefinition) -> None:
         if definition.system:
-            raise InvalidQuery("store", f"{definition.name} is administrative: change its entities one by one")
+            raise InvalidQuery("store", ONE_BY_ONE.format(name=definition.name))
 
 
 def _made(written: Sequence[Written]) -> list[Written]:

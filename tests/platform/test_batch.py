@@ -10,7 +10,7 @@ import pytest
 from hub.services import batch, batch_answers
 from hub.services.batch import MOST_REQUESTS
 from stores.records import Entity, new_id
-from tests.platform.answers import good
+from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
 
 Request = dict[str, Any]
@@ -184,10 +184,13 @@ async def test_each_store_needs_its_own_scopes(hub: Hub, typed: str, store: str)
     assert [*await refusal(writer, upsert, status=403)] == ["requests.0"]
 
 
-async def test_administrative_stores_have_no_place_in_a_batch(admin: Client, typed: str) -> None:
+async def test_system_stores_have_no_place_in_a_batch(admin: Client, typed: str) -> None:
+    """The text is that of bulk changes and upserts."""
     for store in ("users", "groups", "roles", "tokens", "stores"):
         errors = await refusal(admin, post(typed, name="a"), post(store, name="n"), status=403)
-        assert [*errors] == ["requests.1.path"]
+        text = f"{store} is a system store: change its entities one by one."
+        assert errors == {"requests.1.path": [text]}
+        assert refused(await admin.patch(f"/{store}?all=true", {"name": "n"}), 400) == {"store": [text]}
 
 
 @pytest.mark.parametrize(
