@@ -226,13 +226,13 @@ def to_itself(relations: Iterable[Relation], may_set: Callable[[Relation], bool]
     return frozenset(each for each in own if may_set(each))
 
 
-def check_change(change: FieldChange, checks: ReferenceChecks) -> Steps:
+def check_change(change: FieldChange, references: ReferenceChecks) -> Steps:
     """Check a change, as far as that is done before it."""
-    checks.begin()
-    names = [relation.field for relation in checks.relations] + [relation.by for relation in checks.referring]
+    references.begin()
+    names = [relation.field for relation in references.relations] + [relation.by for relation in references.referring]
     for entity in (yield from change.found(names)):
-        checks.add(entity, change.after(entity))
-    return (yield from checks.check())
+        references.add(entity, change.after(entity))
+    return (yield from references.check())
 
 
 def check_keys(change: FieldChange, relations: Sequence[Relation]) -> Steps:

@@ -31,7 +31,7 @@ def is_tautology(where: Filter, definition: StoreDefinition) -> bool:
     fields. A text operator with an empty text counts as no condition: an unset variable in a client makes one.
 
     Each condition is judged alone: ``a = 1 or a != 1`` passes."""
-    return _Judge(definition, (), {}).constant(where) is True
+    return _Judge(definition, (), {}).truth(where) is True
 
 
 class _Judge:
@@ -43,17 +43,17 @@ class _Judge:
         self._within = within
         self._known = known
 
-    def constant(self, node: Filter) -> bool | None:
+    def truth(self, node: Filter) -> bool | None:
         """Return the truth value that a filter has for every entity; None when it depends on the entity."""
         match node:
             case And():
-                values = [self.constant(part) for part in node.parts]
+                values = [self.truth(part) for part in node.parts]
                 return False if False in values else True if all(values) else None
             case Or():
-                values = [self.constant(part) for part in node.parts]
+                values = [self.truth(part) for part in node.parts]
                 return True if True in values else None if None in values else False
             case Not():
-                value = self.constant(node.part)
+                value = self.truth(node.part)
                 return None if value is None else not value
             case Leaf():
                 return self._leaf(node)
@@ -94,7 +94,7 @@ class _Judge:
         if not possible.lists or not (node.on_value or possible.objects):
             return False
         inside = _Judge(self._definition, (*self._within, *node.path), self._known)
-        return False if inside.constant(node.condition) is False else None
+        return False if inside.truth(node.condition) is False else None
 
 
 def _text(text: str, may_be: bool) -> bool | None:

@@ -30,8 +30,8 @@ Keyed = tuple[Any, Placed]
 class UpsertChecks:
     """The checks of upserts of one store by one key."""
 
-    def __init__(self, upserts: Sequence[Placed], checks: ReferenceChecks) -> None:
-        self._checks = checks
+    def __init__(self, upserts: Sequence[Placed], references: ReferenceChecks) -> None:
+        self._references = references
         first = upserts[0][1]
         self._store, self._key, self._where = first.store, first.key, first.where
         self._upserts: list[Keyed] = [(value_at(placed[1].entity, self._key), placed) for placed in upserts]
@@ -47,7 +47,7 @@ class UpsertChecks:
     def check(self) -> Steps:
         """Check them as far as that is done before the writes. Raises UpsertTooLarge, the InvalidEntity of what they
         compute, and the errors of `ReferenceChecks`."""
-        self._checks.begin()
+        self._references.begin()
         self._fields = frozenset(self._needed())
         known: dict[Any, Entity] = {}
         met = UpsertBytes()
@@ -61,18 +61,18 @@ class UpsertChecks:
                 if before is not None:
                     met.add(len(orjson.dumps(before)))
                 known[value] = entities[value] = self._add(placed, before)
-        return (yield from self._checks.check())
+        return (yield from self._references.check())
 
     def check_late(self) -> Steps:
         """Check what is checked after the writes."""
-        return (yield from self._checks.check_late())
+        return (yield from self._references.check_late())
 
     def _needed(self) -> list[str]:
         """Return the top-level fields of entities on which the checks depend."""
         computes = [upsert.compute for _, (_, upsert) in self._upserts]
         computed = {name for compute in computes if compute is not None for name in compute.names}
-        keys = [relation.by for relation in self._checks.referring]
-        return [self._key.split(".")[0], *computed, *keys, *(relation.field for relation in self._checks.relations)]
+        keys = [relation.by for relation in self._references.referring]
+        return [self._key.split(".")[0], *computed, *keys, *(relation.field for relation in self._references.relations)]
 
     def _found(self, piece: Sequence[Keyed], known: dict[Any, Entity]) -> Generator[Step, Any, dict[Any, Entity]]:
         """Return the entities that these upserts meet, by the value of their key, except those that are known."""
@@ -85,10 +85,10 @@ class UpsertChecks:
         """Add an upsert to the checks. Return what it makes of the entity, as far as the checks depend on it."""
         prefix, upsert = placed
         if before is None:
-            self._checks.add_new(upsert.entity, prefix)
+            self._references.add_new(upsert.entity, prefix)
             return self._part(upsert.entity)
         fields, removed = effective(upsert.changes, upsert.compute, before)
-        self._checks.add(before, fields | dict.fromkeys(removed), prefix)
+        self._references.add(before, fields | dict.fromkeys(removed), prefix)
         after = before | self._part(fields)
         return {name: value for name, value in after.items() if name not in removed} if removed else after
 

@@ -82,13 +82,13 @@ class ReferenceKeeper:
         if not self.concern_references(writes):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
-        checks = [*self._checks(principal, writes, indexed=indexed)]
-        first: list[Stage] = [check.before for check in checks]
+        found = [*self._checks(principal, writes, indexed=indexed)]
+        first: list[Stage] = [check.before for check in found]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
-        last: list[Stage] = [check.after for check in checks if check.after is not None]
+        last: list[Stage] = [check.after for check in found if check.after is not None]
         last += [deletion.take for deletion, _ in deletions]
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
-        bulk = bulk or any(check.takes_long for check in checks) or self._holds_more(writes, LIGHT_VALUES)
+        bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
         store = writes[0].store
         return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk))
 
@@ -169,10 +169,10 @@ class ReferenceKeeper:
     def _of_inserts(self, visible: Sight, store: str, inserts: Sequence[tuple[str, Insert]]) -> Iterator[Check]:
         if relations := self._relations(store):
             late = to_itself(relations, lambda relation: any(relation.by in insert.entity for _, insert in inserts))
-            checks = ReferenceChecks(visible, relations, late=late)
+            references = ReferenceChecks(visible, relations, late=late)
             for prefix, insert in inserts:
-                checks.add_new(insert.entity, prefix)
-            yield Check(checks.check, checks.check_late if late else None)
+                references.add_new(insert.entity, prefix)
+            yield Check(references.check, references.check_late if late else None)
 
     def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
         names = change.names
@@ -187,8 +187,8 @@ class ReferenceKeeper:
                 yield Check(lambda: check_change_of_all(change, wanted, visible))
             relations = []
         if relations or referring:
-            checks = ReferenceChecks(visible, relations, referring, late)
-            yield Check(lambda: check_change(change, checks), checks.check_late if late else None)
+            references = ReferenceChecks(visible, relations, referring, late)
+            yield Check(lambda: check_change(change, references), references.check_late if late else None)
 
     def _of_upserts(self, visible: Sight, upserts: Sequence[tuple[str, Upsert]]) -> Iterator[Check]:
         store, key = upserts[0][1].store, upserts[0][1].key
@@ -202,8 +202,8 @@ class ReferenceKeeper:
                 return relation.by in changed or any(relation.by in upsert.entity for _, upsert in upserts)
 
             late = to_itself([*relations, *referring], may_set)
-            checks = UpsertChecks(upserts, ReferenceChecks(visible, relations, referring, late))
-            yield Check(checks.check, checks.check_late if late else None, takes_long=checks.has_repeated)
+            references = UpsertChecks(upserts, ReferenceChecks(visible, relations, referring, late))
+            yield Check(references.check, references.check_late if late else None, takes_long=references.has_repeated)
 
     def _deletions(self, writes: Sequence[Write]) -> Iterator[tuple[Deletion, Filter]]:
         """Yield the deletions from stores to which others refer, with the filters for what is deleted."""
