@@ -13,10 +13,11 @@ from hub.dialects.platform.expand import parse_expand, parse_segments
 from hub.services.expansion_plan import MOST_EXPANDED_PATHS, Hop, Level, Planner, Referring
 from hub.services.listing_texts import texts_in
 from hub.services.registry import StoreRegistry
-from stores.errors import InvalidQuery, NotFound
+from stores.errors import InvalidQuery
 from stores.parse import MOST_SEGMENTS, MOST_SHOWN
 from stores.schema import Field, StoreDefinition
 from tests.support.principals import user
+from tests.support.registries import FixedRegistry
 
 STORES = {
     definition.name: definition
@@ -46,17 +47,12 @@ STORES = {
 }
 
 
-class Registry:
-    def get(self, name: str) -> StoreDefinition:
-        if name not in STORES:
-            raise NotFound(name)
-        return STORES[name]
-
-
 def planned(store: str, expand: str, only: str | None = None, **rights: Any) -> Level:
     principal = user(**rights)
     view = authorize(principal, STORES[store], "GET")
-    return Planner(cast("StoreRegistry", Registry()), principal).plan(view, parse_expand(expand, only))
+    return Planner(cast("StoreRegistry", FixedRegistry(STORES.values())), principal).plan(
+        view, parse_expand(expand, only)
+    )
 
 
 def outline(hops: Iterable[Hop]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytest
 from hub.dialects.platform.expand import parse_expand
 from hub.services.expansion import Expansions
 from hub.services.registry import StoreRegistry
-from stores.errors import NotFound
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
@@ -18,6 +17,7 @@ from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import user
+from tests.support.registries import FixedRegistry
 
 REGIONS = StoreDefinition("regions", (Field("code", "Text", unique=True),), open=False)
 CUSTOMERS = StoreDefinition("customers", (Field("region", "Reference", store="regions", by="code"),), open=False)
@@ -35,15 +35,6 @@ SHOP = {each.name: each for each in (REGIONS, CUSTOMERS, PRODUCTS, ORDERS)}
 COUNT = 40
 
 
-class Registry:
-    generation = 1
-
-    def get(self, name: str) -> StoreDefinition:
-        if name not in SHOP:
-            raise NotFound(name)
-        return SHOP[name]
-
-
 @pytest.fixture
 async def expansions(engine: Engine) -> Expansions:
     """Orders with a customer and two products each, all different; customers of four regions."""
@@ -55,7 +46,7 @@ async def expansions(engine: Engine) -> Expansions:
         made += [("customers", customer), *(("products", each) for each in products)]
         made.append(("orders", entity(customer=customer["_id"], lines=lines)))
     await engine.commit([Insert(store, each) for store, each in made], None)
-    return Expansions(engine, cast("StoreRegistry", Registry()), LongLists(1))
+    return Expansions(engine, cast("StoreRegistry", FixedRegistry(SHOP.values())), LongLists(1))
 
 
 @pytest.fixture

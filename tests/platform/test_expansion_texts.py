@@ -12,7 +12,6 @@ from hub.dialects.platform.expand import parse_expand
 from hub.services import expansion
 from hub.services.expansion import Expansions
 from hub.services.registry import StoreRegistry
-from stores.errors import NotFound
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
@@ -20,6 +19,7 @@ from stores.records import Entity, new_id
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import user
+from tests.support.registries import FixedRegistry
 
 TARGETS: Final = StoreDefinition("targets", (Field("code", "Number", unique=True),))
 SOURCES: Final = StoreDefinition(
@@ -53,15 +53,6 @@ BEFORE_THE_DEFINITION: Final[list[dict[str, Any]]] = [
 SEVERAL: Final[list[dict[str, Any]]] = [{"several": [A["_id"], B["_id"], A["_id"]]}, {"several": [UNKNOWN]}]
 
 
-class Registry:
-    generation = 1
-
-    def get(self, name: str) -> StoreDefinition:
-        if name not in STORES:
-            raise NotFound(name)
-        return STORES[name]
-
-
 def shown(value: Any, by: str) -> Any:
     """Return a field with targets in the place of references."""
     if isinstance(value, list):
@@ -88,7 +79,7 @@ async def test_pages_are_written_alike(
     if way == "as texts":
         monkeypatch.setattr(expansion, "SMALL", 0)
     fields = {"to": "_id", "code": "code"} | ({"several": "_id"} if bodies and not is_regular else {})
-    expansions = Expansions(engine, cast("StoreRegistry", Registry()), LongLists(1))
+    expansions = Expansions(engine, cast("StoreRegistry", FixedRegistry(STORES.values())), LongLists(1))
     page = await expansions.find(ADMIN, "sources", Query(limit=100), parse_expand(",".join(fields), None))
     plain = (await engine.find("sources", Query(limit=100))).body
     assert isinstance(plain, bytes)

@@ -13,7 +13,7 @@ from hub.dialects.platform.expand import parse_expand
 from hub.services import expansion
 from hub.services.expansion import LARGE, MOST_LARGE_EXPANSIONS_EACH, ExpandedPage, Expansions, Sought
 from hub.services.registry import StoreRegistry
-from stores.errors import InvalidQuery, NotFound
+from stores.errors import InvalidQuery
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
@@ -21,6 +21,7 @@ from stores.records import Entity
 from stores.schema import Field, StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import ME, user
+from tests.support.registries import FixedRegistry
 from tests.support.tasks import end
 
 TARGETS = StoreDefinition("targets", (Field("text", "JSON"),), open=False)
@@ -36,16 +37,6 @@ SOURCES = StoreDefinition(
 ADMIN = user(admin=True)
 
 
-class Registry:
-    generation = 1
-
-    def get(self, name: str) -> StoreDefinition:
-        for definition in (TARGETS, SOURCES):
-            if definition.name == name:
-                return definition
-        raise NotFound(name)
-
-
 @pytest.fixture
 async def expansions(engine: Engine) -> Expansions:
     """Three sources: the first refers to a small target, the others to a large one."""
@@ -55,7 +46,7 @@ async def expansions(engine: Engine) -> Expansions:
     await engine.commit(
         [Insert("targets", small), Insert("targets", large), *(Insert("sources", each) for each in sources)], None
     )
-    return Expansions(engine, cast("StoreRegistry", Registry()), LongLists(1))
+    return Expansions(engine, cast("StoreRegistry", FixedRegistry((TARGETS, SOURCES))), LongLists(1))
 
 
 async def read(expansions: Expansions, store: str, limit: int, expand: str) -> ExpandedPage:
