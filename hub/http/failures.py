@@ -12,7 +12,7 @@ from hub.http.errors import describe
 from stores.bounds import Limited
 from stores.log_rate import RateLimitedLog
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("hub.failures")
 
 
 class FailureLog:
