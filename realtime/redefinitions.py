@@ -34,8 +34,8 @@ def redefines(change: Change, *, searched: bool = False) -> bool:
 
 
 def redefined_by(entry: HistoryEntry, definition: StoreDefinition, *, searched: bool = False) -> bool:
-    """Return whether an entry in the audit trail of `definition` ends views as `redefines` says; true also for the first
-    one of a store."""
+    """Return whether an entry in the audit trail of `definition` ends views as `redefines` says; true also for the
+    first one of a store."""
     if entry.op != "update" or not entry.changed:  # without values, because they were too large
         return True
     old, new = ({name: pair[side] for name, pair in entry.changed.items()} for side in (0, 1))

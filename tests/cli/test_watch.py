@@ -491,7 +491,7 @@ async def answer(socket: ServerConnection) -> None:
         "words": ["hello"],
         "json": ["0[]"],
         "nothing": ["0{}"],
-        "refusal": ['0{"pingInterval":1,"pingTimeout":1}', '44{"message":"Too many connections"}'],
+        "refusal": ['0{"pingInterval":20000,"pingTimeout":20000}', '44{"message":"Too many connections"}'],
         "end": ["1"],
         "large": ["x" * 70_000_000],
     }

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
+from realtime import change_view as view_module
 from realtime import fanout as fanout_module
 from realtime import missed_changes
-from realtime import view as view_module
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
 from realtime.subscriptions import Subscription, Subscriptions

@@ -9,8 +9,8 @@ from collections.abc import Awaitable
 
 import pytest
 
+from realtime import change_view as view_module
 from realtime import fanout as fanout_module
-from realtime import view as view_module
 from realtime.channels import ChannelKey, topic_of
 from realtime.engineio import build_text_frame
 from realtime.fanout import Fanout

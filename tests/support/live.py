@@ -312,7 +312,8 @@ class LiveClient:
         elif name == "position":
             self.positions.append(payload["position"])
             for watch in self.watches.values():
-                watch.reached(payload["position"])
+                if watch.ended is None:
+                    watch.reached(payload["position"])
         elif name == "ended":
             self.watches[payload["channel"]].ended = payload["error"]
         else:
