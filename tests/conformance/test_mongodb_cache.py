@@ -62,7 +62,10 @@ async def fill(database: Database) -> None:
         await client.get_default_database()[STORE].insert_many(documents)
 
 
-BULK = [UpdateMany(STORE, EVERYTHING, {"z": 1}, MANY), DeleteMany(STORE, EVERYTHING, MANY)]
+BULK = [
+    UpdateMany(STORE, EVERYTHING, {"z": 1}, MANY),
+    pytest.param(DeleteMany(STORE, EVERYTHING, MANY), marks=pytest.mark.full),
+]
 
 
 @pytest.mark.parametrize("write", BULK)

@@ -96,6 +96,7 @@ async def test_counts_are_exact_over_kills(database: Database, times: int) -> No
     await check(database, since)
 
 
+@pytest.mark.full
 @pytest.mark.engine("mongodb")
 async def test_counts_are_exact_over_a_standstill(database: Database, times: int) -> None:
     """The counting process is suspended until another has taken over, and then continues as if it still held the

@@ -158,6 +158,7 @@ def signal_all(pids: Sequence[int], number: int) -> None:
         os.kill(pid, number)
 
 
+@pytest.mark.full
 async def test_history_outlives_a_primary_that_had_recorded_it_alone(replica_set: str) -> None:
     """The primary records a change while the others are frozen, and is then frozen itself until another is elected. The
     new primary has the change but not its record, so the record is made again."""
@@ -292,6 +293,7 @@ async def grows(engine: Engine) -> None:
     await eventually(has_grown, 60)
 
 
+@pytest.mark.full
 async def test_the_primary_freezes(replicated: MortalHub, report: Report) -> None:
     """SIGSTOP: another member is elected; after SIGCONT the old one still acts as the primary for a moment."""
     async with workload(replicated) as load, Mongo(replicated.database.location) as mongo:

@@ -60,6 +60,7 @@ class Flooding(Bulk):
         return super().body(tag, number, text=self.text, **more)
 
 
+@pytest.mark.full
 @pytest.mark.engine("sqlite")
 async def test_clients_stop_reading(tmp_path: Path, report: Report) -> None:
     """More is written than the system and the hub buffer for them, and they do not read for as long as the hub waits.

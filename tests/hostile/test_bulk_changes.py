@@ -49,7 +49,7 @@ async def change(client: Client, store: str, method: str) -> httpx.Response:
     return await client.http.request(method, f"/{store}", params=COSTLY, timeout=120, **body)
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PATCH", pytest.param("DELETE", marks=pytest.mark.full)])
 async def test_bulk_changes_with_costly_filters_hold_up_no_write(hub: Hub, method: str) -> None:
     """They are refused for taking too long. Meanwhile another user writes, to one entity and in bulk."""
     store, other = await hub.define(), await hub.define()
@@ -110,7 +110,7 @@ async def is_idle(hub: Hub, but_for: int = 0) -> bool:
 
 
 @pytest.mark.engine("sqlite")
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", [pytest.param("PATCH", marks=pytest.mark.full), "DELETE"])
 async def test_a_stop_does_not_wait_for_costly_filters(patient: Hub, method: str) -> None:
     """Whether they wait or run, for a reader or for the writer: after its grace period the hub ends."""
     store = await patient.define()

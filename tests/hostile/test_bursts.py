@@ -20,7 +20,8 @@ REQUEST = b"GET /api/v1/units HTTP/1.1\r\nHost: hub\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("count", "longest_turn", "memory"), [(1_000, LONGEST_TURN, MEMORY_FACTOR), (5_000, MANY_TURN, MANY_MEMORY)]
+    ("count", "longest_turn", "memory"),
+    [(1_000, LONGEST_TURN, MEMORY_FACTOR), pytest.param(5_000, MANY_TURN, MANY_MEMORY, marks=pytest.mark.full)],
 )
 async def test_requests_that_come_at_once(hub: Hub, count: int, longest_turn: float, memory: float) -> None:
     """All are answered, a few per turn of the loop, with requests of other addresses in between."""

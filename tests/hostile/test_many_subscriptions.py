@@ -46,8 +46,11 @@ async def subscribed(hub: Hub, user: Client, store: str, filters: list[dict[str,
 
 @pytest.mark.parametrize(
     ("filter_of", "entities", "elements"),
-    [(range_above, 2_000, 0), (many_ranges, 150, 0), (large_elements, 300, 240)],
-    ids=["small filters", "large filters", "arrays"],
+    [
+        pytest.param(range_above, 2_000, 0, id="small filters", marks=pytest.mark.full),
+        pytest.param(many_ranges, 150, 0, id="large filters", marks=pytest.mark.full),
+        pytest.param(large_elements, 300, 240, id="arrays"),
+    ],
 )
 async def test_one_user_delays_nobody_else(hub: Hub, filter_of: Any, entities: int, elements: int) -> None:
     store, user = await hub.define(), await hub.as_user()

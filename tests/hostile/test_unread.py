@@ -39,7 +39,8 @@ QUICK = {"write_timeout": 1, "keep_alive_timeout": 1}
 
 @pytest.mark.alone
 @pytest.mark.parametrize(
-    ("count", "longest_turn", "memory"), [(1_000, LONGEST_TURN, MEMORY_FACTOR), (5_000, MANY_TURN, MANY_MEMORY)]
+    ("count", "longest_turn", "memory"),
+    [(1_000, LONGEST_TURN, MEMORY_FACTOR), pytest.param(5_000, MANY_TURN, MANY_MEMORY, marks=pytest.mark.full)],
 )
 async def test_pipelined_requests_whose_answers_nobody_reads(
     hub: Hub, count: int, longest_turn: float, memory: float

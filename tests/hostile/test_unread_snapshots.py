@@ -96,7 +96,7 @@ Way = Callable[[Hub, Client, str, int], AbstractAsyncContextManager[None]]
     ("way", "version"),
     [
         (over_websocket, 4),
-        (over_polling, 3),
+        pytest.param(over_polling, 3, marks=pytest.mark.full),
         pytest.param(over_websocket, 3, marks=pytest.mark.full),
         pytest.param(over_polling, 4, marks=pytest.mark.full),
     ],

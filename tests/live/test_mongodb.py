@@ -267,7 +267,7 @@ async def write_again(client: Client, store: str, start: int) -> int:
     return number
 
 
-@pytest.mark.parametrize("outage", ["killed", "frozen"])
+@pytest.mark.parametrize("outage", [pytest.param("killed", marks=pytest.mark.full), "frozen"])
 async def test_sigterm_ends_the_hub_within_its_grace_while_the_database_is_gone(tmp_path: Path, outage: str) -> None:
     """It ends in time whether the server refuses connections or does not answer, and even with a write in progress."""
     grace = 8

@@ -78,6 +78,7 @@ async def test_a_database_that_is_away_is_a_line_in_the_log(tmp_path: Path) -> N
         assert "Traceback" not in hub.process.log
 
 
+@pytest.mark.full
 @pytest.mark.engine("mongodb")
 async def test_a_long_list_that_loses_the_database_is_a_line_in_the_log(tmp_path: Path) -> None:
     """The answer is cut off, because its status was already sent."""
