@@ -17,8 +17,10 @@ _NO_FIELDS: Final[Entity] = {}
 def rekeyed(change: Change) -> frozenset[tuple[str, str]]:
     """Return the fields, each as (store, field), to which a change of a definition gives another type. A store to which
     others refer is neither new nor deleted."""
+    if change.store != "stores":  # first: the entities of a change are parsed when they are asked for
+        return frozenset()
     before, after = change.before, change.after
-    if change.store != "stores" or before is None or after is None or before.get("fields") == after.get("fields"):
+    if before is None or after is None or before.get("fields") == after.get("fields"):
         return frozenset()
     return frozenset((str(before.get("name")), name) for name in _altered(before.get("fields"), after.get("fields")))
 
