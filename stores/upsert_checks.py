@@ -1,4 +1,4 @@
-"""What a commit checks of an array of upserts, so that references stay true (`stores.reference_checks`).
+"""Checks of an array of upserts within its commit, so that references stay true (`stores.reference_checks`).
 
 Several of them may have the same value of the key. Each is checked against the entity as those before it leave it: the
 entities are read together, and changed in memory one by one. The writes come afterwards.

@@ -43,7 +43,7 @@ Stage = Callable[[], Steps]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is checked of a write, or of several, before it and after it."""
+    """A check of one or several writes: the stage before them, and the stage after them if there is one."""
 
     before: Stage
     after: Stage | None = None

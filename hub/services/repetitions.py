@@ -1,4 +1,4 @@
-"""What a repeated request shows: the outcome of the first one, as far as the caller may see its entities now."""
+"""Answers to repeated requests: the outcome of the first one, as far as the caller may see its entities now."""
 
 from __future__ import annotations
 

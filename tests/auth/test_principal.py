@@ -1,4 +1,4 @@
-"""What the scopes of a principal allow in all stores together."""
+"""The scopes of a principal, over all stores together."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
 async def test_a_deletion_is_bounded_by_the_bytes_that_go_with_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, on_delete: Any
 ) -> None:
-    """What it finds, and what it changes or deletes."""
+    """The entities that a deletion finds count, and so do those that it changes or deletes."""
     relation = Relation(ORDERS, ("customer",), CUSTOMERS, on_delete=on_delete)
     customer = (await create(engine, CUSTOMERS))["_id"]
     it = Equal(("_id",), customer)

@@ -1,4 +1,4 @@
-"""What an expansion asks of the database: one query for each path and page, whatever the number of entities."""
+"""An expansion makes one query of the database for each path and page, whatever the number of entities."""
 
 from __future__ import annotations
 

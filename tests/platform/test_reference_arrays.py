@@ -73,7 +73,7 @@ async def test_a_repeated_key_refers_to_nothing_unchecked(
 async def test_an_item_keeps_what_those_before_it_leave(
     hub: Hub, user: Client, other: Client, customers: str, orders: str
 ) -> None:
-    """What is out of sight may stay, and does not come back."""
+    """A reference to an entity out of sight may stay; once it is removed, it cannot be written again."""
     hidden = (await other.make(customers))["_id"]
     order = await user.make(orders, code="n")
     good(await hub.admin.patch(f"/{orders}/{order['_id']}", {"customer": hidden}))
