@@ -90,7 +90,7 @@ class Writer:
     async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
         if self._room is not None:
-            self._room.stores.add(write.store)
+            self._room.enter(write)
         match write:
             case Insert():
                 return await self._insert(write)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from stores.errors import InvalidEntity
+from stores.mongo.conflicts import Conflicts
 from stores.protocol import DeleteMany, Engine, Insert, Procedure, Update, UpdateMany, Write, do
 from stores.query import EVERYTHING, In
 from stores.records import Entity
@@ -111,3 +112,27 @@ async def test_a_collision_is_not_taken_for_a_full_cache(engine: Engine, databas
         await session.abort_transaction()
         await commit
     assert await get(engine, taken["_id"])
+
+
+async def test_a_small_transaction_is_never_too_large(
+    engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server counts: it may roll back any transaction to make room for another one, and tells that as a
+    collision."""
+
+    async def count(conflicts: Conflicts, collections: Collection[str]) -> dict[str, int]:
+        return dict.fromkeys(collections, 0)
+
+    monkeypatch.setattr(Conflicts, "_count", count)
+    taken = entity(code="taken")
+    await insert(engine, taken)
+    async with AsyncMongoClient[Entity](database.location) as client, client.start_session() as session:
+        things = client.get_default_database()[STORE]
+        await session.start_transaction()
+        await things.update_one({"code": "taken"}, {"$set": {"z": 2}}, session=session)
+        procedure = Procedure("others", partial(do, Update(STORE, taken["_id"], {"z": 1})), bulk=True)
+        commit = asyncio.create_task(engine.commit([procedure], USER))
+        done, _ = await asyncio.wait([commit], timeout=SEVERAL_ATTEMPTS)
+        await session.abort_transaction()
+        await commit
+    assert not done

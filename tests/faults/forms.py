@@ -97,7 +97,7 @@ class Form:
         )
 
     def shows_like(self, other: Form) -> bool:
-        """Return whether a change to the other form leaves live views and positions as they are."""
+        """Return whether a change to the other form in one commit leaves live views and positions as they are."""
         return [(field["id"], field["type"]) for field in self.fields] == [
             (field["id"], field["type"]) for field in other.fields
         ]
