@@ -22,8 +22,8 @@ class Cost:
     @classmethod
     def of(cls, row: Row, clients: int) -> Cost:
         """Return the median time for one client. For several it is the time between two answers."""
-        tally = row.tally
-        ms = tally.percentile(0.5) * 1e3 if clients == 1 else 1e3 / (tally.per_second or 1.0)
+        result = row.result
+        ms = result.percentile(0.5) * 1e3 if clients == 1 else 1e3 / (result.per_second or 1.0)
         hub, database = row.micros(row.hub_cpu), row.micros(row.database_cpu)
         return cls(ms, None if hub is None else hub + (database or 0.0))
 

@@ -92,11 +92,11 @@ async def measure(subject: Subject, operation: str, seconds: float, into: Result
     await load(subject.address, requests, seconds / 4)
     await idle(subject)
     before = cpu_of(subject)
-    tally = await load(subject.address, requests, seconds)
-    into.per_second.append(tally.per_second * entities)
-    into.cpu.append((cpu_of(subject) - before) / max(1, len(tally.latencies) * entities) * 1e6)
-    into.p99_ms.append(tally.percentile(0.99) * 1e3)
-    into.failures += tally.failures
+    result = await load(subject.address, requests, seconds)
+    into.per_second.append(result.per_second * entities)
+    into.cpu.append((cpu_of(subject) - before) / max(1, len(result.latencies) * entities) * 1e6)
+    into.p99_ms.append(result.percentile(0.99) * 1e3)
+    into.failures += result.failures
 
 
 async def measure_live(subject: Subject, seconds: float, into: Result) -> None:

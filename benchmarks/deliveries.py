@@ -54,9 +54,9 @@ async def deliver(live: LiveDelivery, count: int) -> Delivered:
             yield live.change(number)
 
     begun = time.perf_counter()
-    tally = await load(pool.address, [changes(n) for n in range(CLIENTS)], 2 * GIVE_UP)
+    result = await load(pool.address, [changes(n) for n in range(CLIENTS)], 2 * GIVE_UP)
     await asyncio.wait([complete], timeout=GIVE_UP)
     seconds = time.perf_counter() - begun
     await asyncio.sleep(PAUSE)  # so that a surplus event can arrive
-    faults = [*pool.check(lambda _: numbers), *tally.failures]
+    faults = [*pool.check(lambda _: numbers), *result.failures]
     return Delivered(len(pool.lags), seconds, sorted(pool.lags), faults)

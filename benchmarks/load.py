@@ -25,7 +25,7 @@ GIVE_UP: Final = 60.0
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadResult:
     """The results of a run. Latencies are in seconds, one per answer.
 
     `failures` has the first lines of answers other than 200 and 201, and other errors.
@@ -54,9 +54,9 @@ def spread(requests: Sequence[bytes], clients: int = CLIENTS) -> list[Requests]:
 class Client(asyncio.Protocol):
     """One connection. It sends its next request `pause` seconds after it has the answer to the last one."""
 
-    def __init__(self, requests: Requests, tally: Tally, pause: float) -> None:
+    def __init__(self, requests: Requests, result: LoadResult, pause: float) -> None:
         self._requests = requests
-        self._tally = tally
+        self._result = result
         self._pause = pause
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -103,14 +103,14 @@ class Client(asyncio.Protocol):
             return b""
         self._head = b""
         if not data.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")):
-            self._tally.failures.append(data[: data.find(b"\r\n")].decode("latin-1"))
+            self._result.failures.append(data[: data.find(b"\r\n")].decode("latin-1"))
         at = data[:end].lower().find(b"content-length: ")
         self._left = CHUNKED if at < 0 else int(data[at + 16 : data.find(b"\r\n", at)])
         return data[end + (2 if at < 0 else 4) :]  # the last chunk may be the only one
 
     def answered(self) -> None:
         """Record the answer and send the next request."""
-        self._tally.latencies.append(time.perf_counter() - self._sent)
+        self._result.latencies.append(time.perf_counter() - self._sent)
         if self._pause:
             self._loop.call_later(self._pause, self.send)
         else:
@@ -118,7 +118,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
-            self._tally.failures.append(f"the connection was lost: {error or 'closed'}")
+            self._result.failures.append(f"the connection was lost: {error or 'closed'}")
         self.end()
 
     def stop(self) -> None:
@@ -139,18 +139,18 @@ async def load(
     *,
     pause: float = 0.0,
     until: Awaitable[object] | None = None,
-) -> Tally:
+) -> LoadResult:
     """Send every sequence of `requests` on its own connection, until it ends or `seconds` have passed (or `until` is
     done).
 
     Raises TimeoutError if answers do not arrive.
     """
-    tally = Tally()
+    result = LoadResult()
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     clients: list[Client] = []
     for each in requests:
-        _, client = await loop.create_connection(lambda r=each: Client(r, tally, pause), *address)  # type: ignore[misc]
+        _, client = await loop.create_connection(lambda r=each: Client(r, result, pause), *address)  # type: ignore[misc]
         clients.append(client)
     ended = asyncio.gather(*(client.done for client in clients))
     if until is None:
@@ -161,5 +161,5 @@ async def load(
         client.stop()
     async with asyncio.timeout(GIVE_UP):
         await ended
-    tally.seconds = time.perf_counter() - started
-    return tally
+    result.seconds = time.perf_counter() - started
+    return result

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.client_pools import Place, RemotePool, remote_pool
-from benchmarks.paced import Writer
+from benchmarks.paced import PacedWriter
 from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
 from benchmarks.targets import EVERYTHING, Audience, HubTarget
 
@@ -60,7 +60,7 @@ class MultiProcess:
         count = max(LEAST, round(rate * seconds))
         numbers = range(self._written, self._written + count)
         self._written += count
-        pools, writer, sent = self._pools if audience == "all" else [], Writer(), dict[int, float]()
+        pools, writer, sent = self._pools if audience == "all" else [], PacedWriter(), dict[int, float]()
         for hub in self.hubs:
             await asyncio.to_thread(wait_until_idle, hub.pid)
         async with writer.connected(self.target.pool.address):
@@ -70,7 +70,7 @@ class MultiProcess:
             heard = await asyncio.gather(*(pool.heard() for pool in pools))
             cpu = self._cpu() - before
         latest = [max(one.latest.get(number, 0.0) for one in heard) - sent[number] for number in numbers if heard]
-        faults = [fault for one in heard for fault in one.faults] + writer.tally.failures
+        faults = [fault for one in heard for fault in one.faults] + writer.result.failures
         return Measured(count, cpu, sum(one.deliveries for one in heard), latest, faults)
 
     def _cpu(self) -> float:

@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from benchmarks.load import GIVE_UP, Client, Tally
+from benchmarks.load import GIVE_UP, Client, LoadResult
 
 CONNECTIONS: Final = 64
 
 
-class Pen(Client):
+class PacedConnection(Client):
     """A connection that sends the request it is given, and is free again when the answer has arrived."""
 
-    def __init__(self, writer: Writer) -> None:
-        super().__init__(iter(()), writer.tally, 0.0)
+    def __init__(self, writer: PacedWriter) -> None:
+        super().__init__(iter(()), writer.result, 0.0)
         self._writer = writer
 
     def send(self) -> None:
@@ -34,16 +34,16 @@ class Pen(Client):
         super().connection_lost(error)
 
     def answered(self) -> None:
-        self._tally.latencies.append(time.perf_counter() - self._sent)
+        self._result.latencies.append(time.perf_counter() - self._sent)
         self._writer.freed(self)
 
 
-class Writer:
+class PacedWriter:
     """Some connections to one server. The one used last is used next, because servers close idle connections."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
-        self._free: list[Pen] = []
+        self.result = LoadResult()
+        self._free: list[PacedConnection] = []
         self._waiting: deque[bytes] = deque()
         self._due = -1
         self._done = asyncio.Event()
@@ -51,13 +51,15 @@ class Writer:
     @asynccontextmanager
     async def connected(self, address: tuple[str, int]) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        pens = [(await loop.create_connection(lambda: Pen(self), *address))[1] for _ in range(CONNECTIONS)]
-        self._free.extend(pens)
+        connections = [
+            (await loop.create_connection(lambda: PacedConnection(self), *address))[1] for _ in range(CONNECTIONS)
+        ]
+        self._free.extend(connections)
         try:
             yield
         finally:
-            for pen in pens:
-                pen.end()
+            for connection in connections:
+                connection.end()
 
     async def run(
         self, numbers: Sequence[int], make: Callable[[int], bytes], rate: float, sent: dict[int, float]
@@ -78,22 +80,22 @@ class Writer:
             else:
                 self._waiting.append(request)
         self._due = len(numbers)
-        if len(self.tally.latencies) < self._due:
+        if len(self.result.latencies) < self._due:
             async with asyncio.timeout(GIVE_UP):
                 await self._done.wait()
 
-    def dropped(self, pen: Pen) -> bool:
+    def dropped(self, connection: PacedConnection) -> bool:
         """Handle a closed connection. Return whether it was idle, which is no fault."""
-        resting = pen in self._free
+        resting = connection in self._free
         if resting:
-            self._free.remove(pen)
-        return resting and not pen.done.done()
+            self._free.remove(connection)
+        return resting and not connection.done.done()
 
-    def freed(self, pen: Pen) -> None:
+    def freed(self, connection: PacedConnection) -> None:
         """Use a connection again that has its answer."""
-        if len(self.tally.latencies) == self._due:
+        if len(self.result.latencies) == self._due:
             self._done.set()
         if self._waiting:
-            pen.write(self._waiting.popleft())
+            connection.write(self._waiting.popleft())
         else:
-            self._free.append(pen)
+            self._free.append(connection)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import apsw
 import orjson
 
-from benchmarks.load import Tally
+from benchmarks.load import LoadResult
 
 TARGETS: Final[Mapping[str, Mapping[str, float]]] = {
     "sqlite": {"read by id": 6_000, "list of 100": 2_500, "durable create, 32 clients": 3_000},
@@ -41,18 +41,18 @@ class Row:
 
     engine: str
     operation: str
-    tally: Tally
+    result: LoadResult
     hub_cpu: float | None
     database_cpu: float | None
     entities: int = 1
 
     @property
     def per_second(self) -> float:
-        return self.tally.per_second * self.entities
+        return self.result.per_second * self.entities
 
     def micros(self, cpu: float | None) -> float | None:
         """Return CPU microseconds per operation."""
-        done = len(self.tally.latencies) * self.entities
+        done = len(self.result.latencies) * self.entities
         return None if cpu is None or not done else cpu / done * 1e6
 
     @property
@@ -64,7 +64,7 @@ class Row:
     @property
     def busy(self) -> float | None:
         """The share of one core that the hub used; above 1 if its threads ran in parallel."""
-        return None if self.hub_cpu is None or not self.tally.seconds else self.hub_cpu / self.tally.seconds
+        return None if self.hub_cpu is None or not self.result.seconds else self.hub_cpu / self.result.seconds
 
     def cells(self) -> list[str]:
         aim = target(self.engine, self.operation)
@@ -76,8 +76,8 @@ class Row:
             number(self.per_core),
             "" if self.busy is None else f"{self.busy:.0%}".rstrip("%"),
             number(self.micros(self.database_cpu)),
-            f"{self.tally.percentile(0.5) * 1e3:.2f}",
-            f"{self.tally.percentile(0.99) * 1e3:.2f}",
+            f"{self.result.percentile(0.5) * 1e3:.2f}",
+            f"{self.result.percentile(0.99) * 1e3:.2f}",
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -90,10 +90,10 @@ class Row:
             "busy": self.busy,
             "hub_cpu_us": self.micros(self.hub_cpu),
             "database_cpu_us": self.micros(self.database_cpu),
-            "p50_ms": self.tally.percentile(0.5) * 1e3,
-            "p99_ms": self.tally.percentile(0.99) * 1e3,
-            "requests": len(self.tally.latencies),
-            "errors": len(self.tally.failures),
+            "p50_ms": self.result.percentile(0.5) * 1e3,
+            "p99_ms": self.result.percentile(0.99) * 1e3,
+            "requests": len(self.result.latencies),
+            "errors": len(self.result.failures),
         }
 
 
@@ -122,9 +122,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 def failures(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a line for every row with errors."""
     for row in rows:
-        if row.tally.failures:
-            kinds = ", ".join(dict.fromkeys(row.tally.failures[:1_000]))
-            yield f"{row.engine}, {row.operation}: {len(row.tally.failures)} errors: {kinds[:300]}"
+        if row.result.failures:
+            kinds = ", ".join(dict.fromkeys(row.result.failures[:1_000]))
+            yield f"{row.engine}, {row.operation}: {len(row.result.failures)} errors: {kinds[:300]}"
 
 
 def machine() -> dict[str, str]:

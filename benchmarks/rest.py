@@ -20,7 +20,7 @@ import orjson
 import uvloop
 
 from benchmarks.data import READINGS, STATIONS, WRITES, Scene, body, prepare
-from benchmarks.load import CLIENTS, Requests, Tally, load, spread
+from benchmarks.load import CLIENTS, LoadResult, Requests, load, spread
 from benchmarks.processes import Cores, Hub, cpu_seconds, mongodb, on_cores, running_hub, wait_until_idle
 from benchmarks.report import Row, conclude, failures, parser, say, table
 
@@ -46,15 +46,15 @@ class Bench:
         await load(self.address, requests, self.seconds / 5)
         return await self.watch(operation, load(self.address, requests, self.seconds), entities)
 
-    async def watch(self, operation: str, run: Awaitable[Tally], entities: int = 1) -> Row:
+    async def watch(self, operation: str, run: Awaitable[LoadResult], entities: int = 1) -> Row:
         """Return the row of a run: its results, and the CPU that the hub and its database used meanwhile."""
         hub = self.scene.hub
         await asyncio.to_thread(wait_until_idle, hub.pid)
         before = cpu_seconds(hub.pid), cpu_seconds(hub.database_pid)
-        tally = await run
+        result = await run
         after = cpu_seconds(hub.pid), cpu_seconds(hub.database_pid)
         cpu = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
-        return Row(hub.engine, operation, tally, cpu[0], cpu[1], entities)
+        return Row(hub.engine, operation, result, cpu[0], cpu[1], entities)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -120,12 +120,12 @@ async def streamed_list(bench: Bench) -> list[Row]:
     reads = spread(bench.reads(), 1)
     alone = load(bench.address, reads, bench.seconds, pause=READ_EVERY)
     rows.append(await bench.watch("small reads, one each 5 ms", alone))
-    tallies: list[Tally] = []
+    results: list[LoadResult] = []
 
-    async def beside() -> Tally:
+    async def beside() -> LoadResult:
         streaming = asyncio.ensure_future(load(bench.address, streams, bench.seconds))
-        tallies.append(await load(bench.address, reads, bench.seconds, pause=READ_EVERY, until=streaming))
-        return tallies[0]
+        results.append(await load(bench.address, reads, bench.seconds, pause=READ_EVERY, until=streaming))
+        return results[0]
 
     return [*rows, await bench.watch("the same beside a streamed list", beside())]
 

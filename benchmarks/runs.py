@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.paced import Writer
+from benchmarks.paced import PacedWriter
 from benchmarks.processes import cpu_seconds, resident_kib, wait_until_idle
 from benchmarks.targets import Audience, Target
 
@@ -65,7 +65,7 @@ async def write(
 
     Return the run, and the faults in the answers and in what the watchers received.
     """
-    pool, writer = target.pool, Writer()
+    pool, writer = target.pool, PacedWriter()
     wanted = sum(len(list(expected(index))) for index in range(len(pool.watchers)))
     await asyncio.to_thread(wait_until_idle, target.pid)
     gc.collect()
@@ -80,7 +80,7 @@ async def write(
     last = [pool.latest[number] - pool.sent[number] for number in numbers if number in pool.latest]
     took = None if cpu is None or after is None else after - cpu
     run = Run(len(numbers), seconds, took, load, sorted(pool.lags), last)
-    return run, [*pool.check(expected), *writer.tally.failures]
+    return run, [*pool.check(expected), *writer.result.failures]
 
 
 async def grown(target: Target, subscriptions: Sequence[Sequence[str]]) -> float | None:

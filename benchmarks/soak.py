@@ -25,7 +25,7 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.data import READINGS, WRITES, Scene, body, prepare
-from benchmarks.load import Tally, load
+from benchmarks.load import LoadResult, load
 from benchmarks.processes import Cores, mongodb, on_cores, resident_kib, running_hub
 from benchmarks.report import conclude, number, parser, say
 from benchmarks.targets import EVERYTHING, slice_view
@@ -78,8 +78,8 @@ class Soak:
 
     async def write(self) -> None:
         """Create, change and delete on a few connections, with pauses, so that the hub is not fully loaded."""
-        tally = await load(self._address, [self.writes(n) for n in range(4)], self.minutes * 60, pause=0.02)
-        self.note(tally)
+        result = await load(self._address, [self.writes(n) for n in range(4)], self.minutes * 60, pause=0.02)
+        self.note(result)
 
     def writes(self, seed: int) -> Any:
         """Yield requests endlessly. Entities that are created are deleted in bulk later."""
@@ -143,9 +143,9 @@ class Soak:
                 self.samples.append((minute, values))
                 say(f"{minute:5.1f} min  " + "  ".join(f"{name} {number(value)}" for name, value in values.items()))
 
-    def note(self, tally: Tally) -> None:
-        self.answered += len(tally.latencies)
-        self.faults += tally.failures
+    def note(self, result: LoadResult) -> None:
+        self.answered += len(result.latencies)
+        self.faults += result.failures
 
     @property
     def _address(self) -> tuple[str, int]:

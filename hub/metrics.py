@@ -13,8 +13,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from hub.collectors import CounterCollector, HistogramCollector
 from hub.loop_watch import LoopWatch
-from hub.tallies import Durations, Tally
 from stores.protocol import Consumer
 from stores.records import Change, now_ms
 
@@ -41,8 +41,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.requests = Tally("hub_requests", "Requests answered", ("operation", "status"))
-        self.seconds = Durations(
+        self.requests = CounterCollector("hub_requests", "Requests answered", ("operation", "status"))
+        self.seconds = HistogramCollector(
             "hub_request_seconds",
             "Time from a request's arrival to the end of its answer",
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
@@ -56,8 +56,8 @@ class Metrics:
         self.limits = Counter(
             "hub_limit_reached", "Refusals at a limit, by the name of its setting", ("limit",), registry=self.registry
         )
-        self.changes = Tally("hub_changes", "Changes seen in the feed", ("store", "op"))
-        self.feed_delay = Durations(
+        self.changes = CounterCollector("hub_changes", "Changes seen in the feed", ("store", "op"))
+        self.feed_delay = HistogramCollector(
             "hub_feed_delay_seconds",
             "Time from a change to its events being handed out",
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),

@@ -132,10 +132,10 @@ class Sort:
     descending: bool = False
 
 
-CREATION: Final = (Sort(("time",)), Sort(("_id",)))
+CREATION_ORDER: Final = (Sort(("time",)), Sort(("_id",)))
 """The default order: by creation; the id breaks ties."""
 
-NEWEST_FIRST: Final = tuple(Sort(each.path, descending=True) for each in CREATION)
+NEWEST_FIRST: Final = tuple(Sort(each.path, descending=True) for each in CREATION_ORDER)
 
 
 @dataclass(slots=True)  # not frozen: each list makes two, and a frozen one takes three times as long to make
@@ -147,7 +147,7 @@ class Query:
     """
 
     where: Filter = EVERYTHING
-    sort: tuple[Sort, ...] = CREATION
+    sort: tuple[Sort, ...] = CREATION_ORDER
     offset: int = 0
     limit: int = 10_000
     after: tuple[Json, ...] | None = None
@@ -179,7 +179,7 @@ WHOLE: Final = Projection()
 def total(sort: tuple[Sort, ...]) -> tuple[Sort, ...]:
     """Return `sort` with `_id` as the last field, in the direction of the one before it."""
     if not sort:
-        return CREATION
+        return CREATION_ORDER
     if any(s.path == ("_id",) for s in sort):
         return sort
     return (*sort, Sort(("_id",), sort[-1].descending))

@@ -143,6 +143,16 @@ RENAMED = (
     Renamed("_STRETCH", "_TIME_RANGE"),
     Renamed("watch_indexes", "mark_mixed_paths"),
     Renamed("TakesLonger", "AllowanceSpent"),
+    # Writes, orders and counts.
+    Renamed("Writer", "GroupCommitter, WriteExecutor, FileWriter, PacedWriter"),
+    Renamed("_writer", "_committer", ("stores",)),
+    Renamed("CREATION", "CREATION_ORDER, CREATION_ORDER_SQL"),
+    Renamed("Tally", "CounterCollector, EntityCount, LoadResult"),
+    Renamed("tally", "entity_count, entities, result"),
+    Renamed("tallies", "collectors, results"),
+    Renamed("Durations", "HistogramCollector"),
+    Renamed("Pen", "PacedConnection"),
+    Renamed("Resolver", "ReferenceResolver", ("hub/services/batch.py", "hub/services/batch_answers.py")),
     # Limits.
     Renamed("MOST_KNOWN", "MOST_UNSEALED_POSITIONS"),
     Renamed("MOST_SEEN", "MOST_COUNTED_PRINCIPALS"),

@@ -88,7 +88,7 @@ async def fields_of(client: Client, store: str, *, needed: bool) -> Fields:
     return await read_fields(client, store, await find_definition(client, store)) if needed else Fields(store)
 
 
-class Writer(Protocol):
+class FileWriter(Protocol):
     """Writes entities in one format."""
 
     def write(self, page: Sequence[Entity]) -> None: ...
@@ -107,7 +107,7 @@ class CsvTarget:
 
 def make_writer(
     store: str, kind: Format, target: BinaryIO, columns: ExportColumns, form: CsvTarget, fields: Fields
-) -> Writer:
+) -> FileWriter:
     if kind is Format.NDJSON:
         return NdjsonWriter(target)
     if kind is Format.JSON:

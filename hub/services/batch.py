@@ -18,7 +18,7 @@ from auth.principal import Principal
 from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from hub.http.errors import HubError, RequestFailed
-from hub.services.batch_answers import Answers, Resolver
+from hub.services.batch_answers import Answers, ReferenceResolver
 from hub.services.data_steps import check_writable
 from hub.services.entities import ONE_BY_ONE, EntityService
 from hub.services.operators import checks_of
@@ -211,7 +211,7 @@ class _Batch:
     def _write(self, index: int, request: BatchRequest, answers: Answers) -> Generator[Step, Any, Written]:
         view = self._views[index]
         check_writable(view.definition, mends=self._principal.admin and request.method in ("PATCH", "DELETE"))
-        write = yield from self._prepared(request, view, Resolver(answers, index), answers.share)
+        write = yield from self._prepared(request, view, ReferenceResolver(answers, index), answers.share)
         guarded = self._entities.references.guard(self._principal, [write])
         for procedure in guarded.before:
             yield from procedure.steps()
@@ -221,7 +221,7 @@ class _Batch:
         return written
 
     def _prepared(
-        self, request: BatchRequest, view: View, resolver: Resolver, share: LoopShare
+        self, request: BatchRequest, view: View, resolver: ReferenceResolver, share: LoopShare
     ) -> Generator[Step, Any, Insert | Update | Upsert | Delete]:
         id = resolver.text(request.id) if request.refers else request.id
         body = request.body or {}

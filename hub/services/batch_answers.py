@@ -142,7 +142,7 @@ def _id_of(text: bytes) -> str | None:
     return None if b"\\" in id else id.decode()
 
 
-class Resolver:
+class ReferenceResolver:
     """Puts values in the place of the references of one request. Raises BadRequest, and TooMuchForLoop."""
 
     def __init__(self, answers: Answers, index: int) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hub.services.credentials import refuse
+from hub.services.entity_count import EntityCount
 from hub.services.stamping import serials_of, stamp_change
 from hub.services.standing_changes import text_of_obstacle
 from hub.services.system_stores.base import Prepared
-from hub.services.tally import Tally
 from stores.data_changes import DataChange, DataOperations, Obstructed
 from stores.data_definitions import CONTINUE, MEMBER
 from stores.definitions import PENDING, parse_definition
@@ -78,8 +78,8 @@ def _check(change: DataChange, entities: Sequence[Entity]) -> None:
         try:
             change.of(entity)
         except Obstructed as obstructed:
-            tally = Tally(1, entity["_id"])
-            texts = {name: tally.having(text_of_obstacle(kind)) for name, kind in obstructed.found.items()}
+            found = EntityCount(1, entity["_id"])
+            texts = {name: found.having(text_of_obstacle(kind)) for name, kind in obstructed.found.items()}
             raise DataStandsAgainst(texts) from None
 
 

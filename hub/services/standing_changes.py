@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hub.services.tally import Tally
+from hub.services.entity_count import EntityCount
 from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
 from stores.data_definitions import MEMBER
 from stores.errors import DataStandsAgainst
@@ -43,7 +43,7 @@ class Examination:
         self._change = change
         self._definition = definition
         self._most = most
-        self._obstacles: dict[tuple[str, Obstacle], Tally] = {}
+        self._obstacles: dict[tuple[str, Obstacle], EntityCount] = {}
         numbered = definition.serial_names.intersection(change.operations.fill)
         changed = change.names - numbered
         self._unique = [path for path in definition.unique_paths if path.split(".")[0] in changed]
@@ -55,7 +55,7 @@ class Examination:
             and not changed.isdisjoint(path[0] for _, path in index.places())
         ]
         self._seen = SeenValues()
-        self._sharing: dict[tuple[str, ...], Tally] = {}
+        self._sharing: dict[tuple[str, ...], EntityCount] = {}
 
     async def run(self, engine: Engine) -> dict[str, str]:
         """Return for each field how many entities stand against the change, and which one is the first. Raises
@@ -67,18 +67,20 @@ class Examination:
         if self._unique or self._compounds:
             await engine.count(self._definition.name, Not(self._change.concerned), self._note_all)
         shared = {
-            path: tally.saying("would share", f"{_what(paths)} with another.")
-            for paths, tally in self._sharing.items()
+            path: entities.saying("would share", f"{_what(paths)} with another.")
+            for paths, entities in self._sharing.items()
             for path in paths
         }
-        return shared | {name: tally.having(text_of_obstacle(kind)) for (name, kind), tally in self._obstacles.items()}
+        return shared | {
+            name: entities.having(text_of_obstacle(kind)) for (name, kind), entities in self._obstacles.items()
+        }
 
     def _examine(self, entity: Entity) -> bool:
         try:
             changed = self._change.of(entity)
         except Obstructed as obstructed:
             for place in obstructed.found.items():
-                self._obstacles.setdefault(place, Tally()).add(entity)
+                self._obstacles.setdefault(place, EntityCount()).add(entity)
             return True
         after = {**entity, **changed.fields}
         for name in changed.removed:
@@ -99,7 +101,7 @@ class Examination:
     def _note(self, paths: tuple[str, ...], values: Sequence[Any], id: str) -> None:
         """Note values that must be unique."""
         for sharing in self._seen.note(paths, values, id):
-            self._sharing.setdefault(paths, Tally()).add({"_id": sharing})
+            self._sharing.setdefault(paths, EntityCount()).add({"_id": sharing})
 
 
 def _what(paths: tuple[str, ...]) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from hub.services.entity_count import EntityCount
 from hub.services.standing_changes import Examination
-from hub.services.tally import Tally
 from stores.compound import ArrayCheck
 from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected, ReadTimeout
@@ -41,21 +41,21 @@ class Condition:
     where: Filter
     refuses: Callable[[Entity], bool] | None = None
 
-    async def count(self, engine: Engine, store: str) -> Tally:
+    async def count(self, engine: Engine, store: str) -> EntityCount:
         """Return the entities that stand against the definition."""
         if self.refuses is None:
             count = await engine.count(store, self.where)
-            return Tally(count, await self._first(engine, store) if count else "")
-        tally, refuses = Tally(), self.refuses
+            return EntityCount(count, await self._first(engine, store) if count else "")
+        entities, refuses = EntityCount(), self.refuses
 
         def counts(entity: Entity) -> bool:
             is_refused = refuses(entity)
             if is_refused:
-                tally.add(entity)
+                entities.add(entity)
             return is_refused
 
         await engine.count(store, self.where, counts)
-        return tally
+        return entities
 
     async def _first(self, engine: Engine, store: str) -> str:
         with suppress(ReadTimeout):  # the count alone says enough
@@ -126,11 +126,11 @@ class Standing:
         if self._change is not None:
             found |= await Examination(self._change, self._new, self._most).run(engine)
         for condition in self._conditions:
-            if (tally := await condition.count(engine, self._store)).count:
-                found[condition.field] = tally.having(condition.text)
+            if (entities := await condition.count(engine, self._store)).count:
+                found[condition.field] = entities.having(condition.text)
         if self._known is not None:
             unknown = await self._unknown_fields(engine)
-            found |= {name: tally.having(THIS_FIELD) for name, tally in unknown.items()}
+            found |= {name: entities.having(THIS_FIELD) for name, entities in unknown.items()}
         if found:
             raise DataStandsAgainst(found)
 
@@ -149,16 +149,16 @@ class Standing:
             if self._change is not None:
                 self._change(entity)
 
-    async def _unknown_fields(self, engine: Engine) -> dict[str, Tally]:
+    async def _unknown_fields(self, engine: Engine) -> dict[str, EntityCount]:
         """Return the entities for each field that the definition does not have, for MOST_VIOLATIONS fields at most:
         each entity may have others."""
-        found: dict[str, Tally] = {}
+        found: dict[str, EntityCount] = {}
 
         def add(entity: Entity) -> bool:
             names = [*self._unknown(entity)]
             for name in names:
                 if name in found or len(found) < MOST_VIOLATIONS:
-                    found.setdefault(name, Tally()).add(entity)
+                    found.setdefault(name, EntityCount()).add(entity)
             return bool(names)
 
         await engine.count(self._store, counts=add)

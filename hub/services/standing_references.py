@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hub.services.tally import Tally
+from hub.services.entity_count import EntityCount
 from hub.services.walking import each_entity
 from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataStandsAgainst, NotAsExpected
@@ -44,12 +44,12 @@ async def check_references(
     since = await engine.feed.position()
     relations = [each.relation for each in doubts]
     changed = _ChangedMeanwhile(old.name, relations, change)
-    found: dict[str, Tally] = {}
+    found: dict[str, EntityCount] = {}
     for each in doubts:
-        await _count(engine, each, change, found.setdefault(".".join(each.relation.path), Tally()))
-    if broken := {path: tally for path, tally in found.items() if tally.count}:
+        await _count(engine, each, change, found.setdefault(".".join(each.relation.path), EntityCount()))
+    if broken := {path: entities for path, entities in found.items() if entities.count}:
         text = "a value of it that no entity of the other store has."
-        raise DataStandsAgainst({path: tally.having(text) for path, tally in broken.items()})
+        raise DataStandsAgainst({path: entities.having(text) for path, entities in broken.items()})
     reached = await check_changes(engine.feed, since, changed.collect)
     for relation, lost in changed.lost.items():
         if await _may_be_referred_to(engine, relation, lost, change.operations):
@@ -121,7 +121,7 @@ def held_by(relation: Relation, operations: DataOperations) -> str:
     return operations.source_of(relation.by) if relation.target == relation.store else relation.by
 
 
-async def _count(engine: Engine, doubt: _Doubt, change: DataChange, tally: Tally) -> None:
+async def _count(engine: Engine, doubt: _Doubt, change: DataChange, entities: EntityCount) -> None:
     """Add the entities that will refer to something that does not exist."""
     relation, by = doubt.relation, held_by(doubt.relation, change.operations)
     held, size, turn = dict[str, frozenset[Value]](), 0, Turn()
@@ -129,14 +129,16 @@ async def _count(engine: Engine, doubt: _Doubt, change: DataChange, tally: Tally
         held[entity["_id"]] = values = relation.values(change.applied(entity))
         size += 1 + len(values)
         if size >= HELD_AT_ONCE:
-            await _add_broken(engine, relation.target, by, held, tally)
+            await _add_broken(engine, relation.target, by, held, entities)
             held, size = {}, 0
         if turn.is_over:
             await turn.pass_on()
-    await _add_broken(engine, relation.target, by, held, tally)
+    await _add_broken(engine, relation.target, by, held, entities)
 
 
-async def _add_broken(engine: Engine, target: str, by: str, held: Mapping[str, frozenset[Value]], tally: Tally) -> None:
+async def _add_broken(
+    engine: Engine, target: str, by: str, held: Mapping[str, frozenset[Value]], entities: EntityCount
+) -> None:
     """Add the entities, of which the values are given, that refer to something that does not exist."""
     values = frozenset[Value]().union(*held.values())
     ordered = sorted(values, key=str)
@@ -146,7 +148,7 @@ async def _add_broken(engine: Engine, target: str, by: str, held: Mapping[str, f
         values = values - {each[by] for each in targets}
     for id, referred in held.items():
         if not referred.isdisjoint(values):
-            tally.add({"_id": id})
+            entities.add({"_id": id})
 
 
 async def _may_be_referred_to(

@@ -37,7 +37,7 @@ from stores.mongo.procedures import proceed
 from stores.mongo.repetition import Repetition
 from stores.mongo.room import Room, longest_wait
 from stores.mongo.serials import numbered
-from stores.mongo.writes import Writer
+from stores.mongo.writes import WriteExecutor
 from stores.protocol import (
     Definitions,
     Feed,
@@ -216,7 +216,7 @@ class Committer:
         if isinstance(only, Update | Upsert) and not changed_definitions(writes):
             async with self._turns:
                 with self._gate.attempt(definition, writes):
-                    return [await Writer(self._connection, by, self._most_bytes).write(only)]
+                    return [await WriteExecutor(self._connection, by, self._most_bytes).write(only)]
         if not writes:
             return []
         work = partial(self._write, writes, by, definition)
@@ -246,30 +246,30 @@ class Committer:
             # document, one is repeated.
             meta = self._connection.collection(META)
             await meta.update_one({"_id": guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
-        writer = Writer(self._connection, by, self._most_bytes, session, room)
+        executor = WriteExecutor(self._connection, by, self._most_bytes, session, room)
         outcome: list[Written] = []
         for run in runs_of(writes):
             with refusals_at(len(outcome)):
-                outcome += await self._write_run(writer, run, len(outcome), definition)
+                outcome += await self._write_run(executor, run, len(outcome), definition)
         return outcome
 
     async def _write_run(
-        self, writer: Writer, run: Sequence[Write], start: int, definition: Definitions
+        self, executor: WriteExecutor, run: Sequence[Write], start: int, definition: Definitions
     ) -> list[Written]:
         """Do a run of similar writes. `start` is the position of the run in its commit."""
         inserts = [write for write in run if isinstance(write, Insert)]
         upserts = [write for write in run if isinstance(write, Upsert)]
         if len(inserts) > 1:
-            return await writer.insert_all(inserts, start)
+            return await executor.insert_all(inserts, start)
         if len(upserts) > 1:
-            return await writer.upsert_all(upserts, start)
+            return await executor.upsert_all(upserts, start)
         only = run[0]
         if isinstance(only, Recheck):
             return [await self._recheck(only)]
         if isinstance(only, Procedure):
-            return [await proceed(writer, only, start, definition)]
+            return [await proceed(executor, only, start, definition)]
         with refused_at(start):
-            return [await writer.write(only)]
+            return [await executor.write(only)]
 
     async def _recheck(self, write: Recheck) -> Written:
         await check_changes(self._feed, write.since, write.check)

@@ -8,7 +8,7 @@ from typing import Final, cast
 from stores.errors import StoreError, refused_at
 from stores.mongo.array_paths import naming_paths
 from stores.mongo.errors import refusals_at
-from stores.mongo.writes import Writer
+from stores.mongo.writes import WriteExecutor
 from stores.protocol import Definitions, Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
 from stores.threads import in_thread
 
@@ -17,7 +17,7 @@ MUCH_FOUND: Final = 65_536
 """Entities, and their bytes: when a procedure has found more, its code may take long."""
 
 
-async def proceed(writer: Writer, procedure: Procedure, index: int, definition: Definitions = None) -> Written:
+async def proceed(executor: WriteExecutor, procedure: Procedure, index: int, definition: Definitions = None) -> Written:
     """Carry out the steps of the procedure at position `index` of its commit, which relies on `definition`."""
     steps = procedure.steps()
     outcome: StepOutcome = None
@@ -25,14 +25,14 @@ async def proceed(writer: Writer, procedure: Procedure, index: int, definition: 
     while True:
         if isinstance(outcome, list):
             found += len(outcome)
-        takes_long = procedure.bulk or found > MANY_FOUND or writer.found_bytes > MUCH_FOUND
+        takes_long = procedure.bulk or found > MANY_FOUND or executor.found_bytes > MUCH_FOUND
         step = await in_thread(_next, steps, outcome) if takes_long else _next(steps, outcome)
         if isinstance(step, Written):
             return step
         try:
             store = None if isinstance(step, Lock | Take) else step.store
             with naming_paths(definition, store), refusals_at(index), refused_at(index):
-                outcome = await _do(writer, step)
+                outcome = await _do(executor, step)
         except StoreError as error:
             with suppress(StopIteration):
                 steps.throw(error)  # it may explain the error
@@ -47,14 +47,14 @@ def _next(steps: Steps, outcome: StepOutcome) -> Step | Written:
         return cast(Written, ended.value)
 
 
-async def _do(writer: Writer, step: Step) -> StepOutcome:
+async def _do(executor: WriteExecutor, step: Step) -> StepOutcome:
     match step:
         case Find():
-            return await writer.find(step)
+            return await executor.find(step)
         case Take():
-            return await writer.take(step)
+            return await executor.take(step)
         case Lock():
-            await writer.lock(step)
+            await executor.lock(step)
             return None
         case _:
-            return await writer.write(step)
+            return await executor.write(step)

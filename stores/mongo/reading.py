@@ -28,7 +28,7 @@ from stores.mongo.sizes import LARGE_DOCUMENT, Pace, decoded, first_bytes
 from stores.mongo.slow_reads import HOUSEKEEPING_SECONDS, milliseconds
 from stores.projection import compile_projection as compile_view
 from stores.protocol import BeforeLong, Listing, Summary
-from stores.query import CREATION, WHOLE, Filter, Projection, Query, Sort
+from stores.query import CREATION_ORDER, WHOLE, Filter, Projection, Query, Sort
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from stores.threads import in_thread
@@ -215,7 +215,7 @@ class Reader:
         return found
 
     async def summarize(self, store: str, where: Filter, projection: Projection) -> Summary:
-        backwards = tuple(Sort(s.path, True) for s in CREATION)
+        backwards = tuple(Sort(s.path, True) for s in CREATION_ORDER)
         match = compile_filter(where)
         counting: Document = {"aggregate": store, "pipeline": [{"$match": match}, {"$count": "n"}], "cursor": {}}
         first = Selection.of(store, Query(where), projection)

@@ -31,8 +31,8 @@ async def longest_wait() -> AsyncIterator[None]:
 class Room:
     """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress.
     `stores` are those that it writes to: of its procedures, as far as they have come in any attempt. `excludes`: it has
-    locked keys exclusively; `goes_first`: before others that lock keys (`stores.mongo.locks`); `may_fill`: what it writes
-    may fill the cache."""
+    locked keys exclusively; `goes_first`: before others that lock keys (`stores.mongo.locks`); `may_fill`: what it
+    writes may fill the cache."""
 
     def __init__(self, turns: asyncio.Lock, number: int, stores: Iterable[str]) -> None:
         self.number = number

@@ -66,7 +66,7 @@ _TRIES: Final = 5
 """Attempts of a write that concurrent writes interfere with."""
 
 
-class Writer:
+class WriteExecutor:
     """The writes of one user (`by`), in one transaction if there is a session."""
 
     def __init__(

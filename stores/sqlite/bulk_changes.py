@@ -19,10 +19,10 @@ from stores.protocol import Definitions, DeleteMany, IdempotencyKey, UpdateMany,
 from stores.query import Filter
 from stores.read_turns import ReadLimits, ReadTurns
 from stores.sqlite.feed import current_seq
+from stores.sqlite.group_commit import GroupCommitter
 from stores.sqlite.matches import Found, new_rows, search_sql, state_of
 from stores.sqlite.readers import Readers, snapshot
 from stores.sqlite.tables import StoreTable
-from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 
@@ -50,14 +50,14 @@ class BulkChanges:
 
     def __init__(
         self,
-        writer: Writer,
+        committer: GroupCommitter,
         executor: WriteExecutor,
         readers: Readers,
         superseded: SupersededDefinitions,
         timeout: float,
         waiting: int,
     ) -> None:
-        self._writer = writer
+        self._committer = committer
         self._executor = executor
         self._readers = readers
         self._superseded = superseded
@@ -95,7 +95,7 @@ class BulkChanges:
         self, commit: Commit, by: str | None, seconds: float, found: Found | None = None
     ) -> list[Written]:
         executor = self._executor.within(min(seconds, self._timeout), found)
-        return await self._writer.submit(lambda: commit(executor), by, heavy=True)
+        return await self._committer.submit(lambda: commit(executor), by, heavy=True)
 
     async def _search(self, write: BulkWrite) -> Found:
         table = self._executor.table(write.store)

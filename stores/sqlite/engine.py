@@ -41,6 +41,7 @@ from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, tra
 from stores.sqlite.consumer import Held, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.file_watch import FileWatch
+from stores.sqlite.group_commit import GroupCommitter
 from stores.sqlite.heavy import BULK, HEAVY_BYTES, TooLongForLoop, is_heavy
 from stores.sqlite.history import condensed, move, read_history, retired_up_to
 from stores.sqlite.idempotency import earlier_outcome, forget_expired
@@ -52,7 +53,6 @@ from stores.sqlite.structure import Structure
 from stores.sqlite.tables import StoreTable, load_tables, prepare_file
 from stores.sqlite.transaction import Transaction
 from stores.sqlite.visibility_index import groups_held
-from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 from stores.tasks import end_tasks, run_each
@@ -120,9 +120,9 @@ class SQLiteEngine:
         self._executor = WriteExecutor(connection, self._tables, transaction, self.feed, *bounds)
         self._quick = self._executor.on_loop()
         changes_made = partial(transaction.changes_for, self.feed, connection)
-        self._writer = Writer(connection, transaction, changes_made, self.feed.publish)
-        self._structure = Structure(self._writer, self._executor, self._superseded)
-        components = self._writer, self._executor, self._readers, self._superseded
+        self._committer = GroupCommitter(connection, transaction, changes_made, self.feed.publish)
+        self._structure = Structure(self._committer, self._executor, self._superseded)
+        components = self._committer, self._executor, self._readers, self._superseded
         self._bulk_changes = BulkChanges(*components, o.read_timeout, o.max_slow_reads_per_user)
         keeper = LogKeeper(self.path, self._readers, int(self.options.sqlite_log_mb * 1_048_576))
         watch = FileWatch(self.path, self._files_lost)
@@ -131,27 +131,27 @@ class SQLiteEngine:
 
     def _files_lost(self, what: str) -> None:
         log.error("%s: no more writes are accepted. %s", what, _WHAT_TO_DO)
-        self._writer.refusal = what
+        self._committer.refusal = what
 
     async def close(self) -> None:
         await end_tasks(self._watching)
         self._consumers.clear()
         self._leases.clear()
-        await self._writer.close()
+        await self._committer.close()
         await self._readers.close()
-        self._writer.connection.close()
+        self._committer.connection.close()
         self._lock.release()
 
     async def ping(self) -> None:
-        if self._writer.refusal:
-            raise Unavailable(self._writer.refusal)
+        if self._committer.refusal:
+            raise Unavailable(self._committer.refusal)
         await self._readers.run(current_seq)
 
     async def stored_constant(self, name: str, value: str, *, replace: bool = False) -> str:
-        return await self._writer.submit(lambda: self._constant(name, value, replace), None, heavy=True)
+        return await self._committer.submit(lambda: self._constant(name, value, replace), None, heavy=True)
 
     def _constant(self, name: str, value: str, replace: bool) -> str:
-        connection = self._writer.connection
+        connection = self._committer.connection
         verb = "REPLACE" if replace else "IGNORE"
         with translated(connection):
             connection.execute(f"INSERT OR {verb} INTO meta VALUES(?,?)", (name, value))
@@ -274,13 +274,13 @@ class SQLiteEngine:
                 try:
                     # One statement changes the entity, so it needs no savepoint. If it fails, what was written before
                     # it does no harm: a number taken from a serial, or the mark of a mixed path.
-                    return [await self._writer.submit(partial(self._run_one, write, definition), by)]
+                    return [await self._committer.submit(partial(self._run_one, write, definition), by)]
                 except TooLongForLoop:
                     pass
         if (len(writes) != 1 or key is not None or isinstance(writes[0], Procedure)) and not is_heavy(writes):
             with suppress(TooLongForLoop):
-                return await self._writer.submit(partial(self._run_light, writes, key, definition), by)
-        return await self._writer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)
+                return await self._committer.submit(partial(self._run_light, writes, key, definition), by)
+        return await self._committer.submit(partial(self._run_heavy, writes, key, definition), by, heavy=True)
 
     # Methods, because the many objects of functions within `commit` would make the garbage collector run more often.
     def _run_one(self, write: Write, definition: Definitions) -> Written:
@@ -305,7 +305,7 @@ class SQLiteEngine:
 
     def _in_savepoint(self, run: Callable[[], T]) -> T:
         outcome: list[T] = []
-        with self._writer.connection:
+        with self._committer.connection:
             outcome.append(run())
         return outcome[0]
 
@@ -318,14 +318,14 @@ class SQLiteEngine:
         """See `stores.sqlite.consumer.CommitWith`."""
 
         def run_all(executor: WriteExecutor) -> T:
-            outcome = also(self._writer.connection)
+            outcome = also(self._committer.connection)
             executor.run_all(writes)
             return outcome
 
         if committed is None and not is_heavy(writes):
             with suppress(TooLongForLoop):
-                return await self._writer.submit(lambda: self._in_savepoint(lambda: run_all(self._quick)), None)
-        return await self._writer.submit(lambda: run_all(self._executor), None, heavy=True, committed=committed)
+                return await self._committer.submit(lambda: self._in_savepoint(lambda: run_all(self._quick)), None)
+        return await self._committer.submit(lambda: run_all(self._executor), None, heavy=True, committed=committed)
 
     async def history(
         self,
@@ -351,7 +351,7 @@ class SQLiteEngine:
 
     async def sweep(self, now: int) -> None:
         def forget() -> Awaitable[None]:
-            return self._writer.submit(partial(forget_expired, self._writer.connection, now), None, heavy=True)
+            return self._committer.submit(partial(forget_expired, self._committer.connection, now), None, heavy=True)
 
         await run_each(partial(self._retire, now), forget)
 
@@ -363,12 +363,12 @@ class SQLiteEngine:
         up_to = await readers.run_housekeeping(
             lambda connection: retired_up_to(connection, oldest, most), HOUSEKEEPING_SECONDS
         )
-        connection = self._writer.connection
+        connection = self._committer.connection
         while up_to > 0:  # in steps, so that other writes can run in between
             records = await readers.run_housekeeping(lambda c: condensed(c, up_to), HOUSEKEEPING_SECONDS)
             if records is None:
                 break
-            await self._writer.submit(partial(move, connection, records), None, heavy=True)
+            await self._committer.submit(partial(move, connection, records), None, heavy=True)
 
     def _table(self, store: str) -> StoreTable:
         table = self._tables.get(store)

@@ -12,7 +12,7 @@ import orjson
 
 from stores.projection import compile_projection
 from stores.protocol import Summary
-from stores.query import CREATION, Filter, Projection, Query, Sort
+from stores.query import CREATION_ORDER, Filter, Projection, Query, Sort
 from stores.records import Entity, Json
 from stores.sqlite.allowance import allowance, spend
 from stores.sqlite.compile import Compiler
@@ -189,7 +189,7 @@ def summarize(
         count = connection.execute(f"SELECT count(*) FROM {source} {condition}", compiler.values).get
         ends = []
         for backwards in (False, True):
-            sort = tuple(Sort(s.path, backwards) for s in CREATION)
+            sort = tuple(Sort(s.path, backwards) for s in CREATION_ORDER)
             sql, values = page_sql(connection, table, Query(where, sort), 1)
             ends.append([render(doc) for (doc,) in islice(connection.execute(sql, values), 1)])
     first, last = ends

@@ -18,7 +18,7 @@ Rows: TypeAlias = "array[int]"
 """Numbers of rows: 8 bytes for each of many entities, as a bulk change needs them before it writes."""
 
 
-CREATION: Final = " ORDER BY time, id"
+CREATION_ORDER_SQL: Final = " ORDER BY time, id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,12 @@ def new_rows() -> Rows:
 
 
 def search_sql(
-    connection: apsw.Connection, table: StoreTable, columns: str, where: Filter, limit: int, order: str = CREATION
+    connection: apsw.Connection,
+    table: StoreTable,
+    columns: str,
+    where: Filter,
+    limit: int,
+    order: str = CREATION_ORDER_SQL,
 ) -> tuple[str, list[Any]]:
     """Return the statement and the values of a search for `limit` matches, by creation unless `order` is empty. Call it
     inside the snapshot in which the statement runs."""

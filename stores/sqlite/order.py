@@ -17,7 +17,7 @@ from stores import cursor, ordering
 from stores.compound import conjuncts
 from stores.errors import InvalidQuery
 from stores.paths import Path
-from stores.query import CREATION, Compare, Equal, Filter, Query, Sort
+from stores.query import CREATION_ORDER, Compare, Equal, Filter, Query, Sort
 from stores.records import Json
 from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.compounds import seekable_fields
@@ -72,13 +72,13 @@ class Order:
 
 
 _BY_CREATION: Final[Columns] = tuple(
-    Column(COLUMNS[s.path[0]], s.descending, s.path != ("_id",), stored=True) for s in CREATION
+    Column(COLUMNS[s.path[0]], s.descending, s.path != ("_id",), stored=True) for s in CREATION_ORDER
 )
 _FIRST_PAGE: Final = Order((KeyRange("1", _BY_CREATION),))
 
 
 def compile_order(compiler: Compiler, wanted: Query) -> Order:
-    if wanted.sort is CREATION:  # most lists: without a look at its fields
+    if wanted.sort is CREATION_ORDER:  # most lists: without a look at its fields
         if wanted.after is None:
             return _FIRST_PAGE
         return Order(tuple(_key_ranges(compiler, _BY_CREATION, [*map(_plain_value, wanted.after)], 1)))

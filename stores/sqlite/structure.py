@@ -20,6 +20,7 @@ from stores.schema import StoreDefinition
 from stores.sqlite.compile import DEEPEST
 from stores.sqlite.compounds import create_compound, drop_compound
 from stores.sqlite.connection import duplicate, temporary_files, translated
+from stores.sqlite.group_commit import GroupCommitter
 from stores.sqlite.idempotency import earlier_outcome
 from stores.sqlite.reference_index import set_listed
 from stores.sqlite.renaming import rename_table
@@ -33,7 +34,6 @@ from stores.sqlite.tables import (
     index_names,
 )
 from stores.sqlite.triggers import triggers
-from stores.sqlite.writer import Writer
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 
@@ -73,8 +73,8 @@ def _can_be_listed(path: str) -> bool:
 class Structure:
     """The changes of the tables that `executor` knows, and of the definitions: these are then in `superseded`."""
 
-    def __init__(self, writer: Writer, executor: WriteExecutor, superseded: SupersededDefinitions) -> None:
-        self._writer = writer
+    def __init__(self, committer: GroupCommitter, executor: WriteExecutor, superseded: SupersededDefinitions) -> None:
+        self._committer = committer
         self._executor = executor
         self._superseded = superseded
         self._tables = executor.tables
@@ -133,7 +133,7 @@ class Structure:
             self._tables.update(changed)
             self._superseded.note(writes, written)
 
-        return await self._writer.submit(in_transaction, by, heavy=True, committed=committed)
+        return await self._committer.submit(in_transaction, by, heavy=True, committed=committed)
 
 
 def _define(executor: WriteExecutor, store: str, wanted: Layout) -> None:

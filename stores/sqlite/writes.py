@@ -38,7 +38,7 @@ from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import translated
 from stores.sqlite.heavy import HEAVY, HEAVY_BYTES, TooLongForLoop
 from stores.sqlite.idempotency import earlier_outcome, remember
-from stores.sqlite.matches import CREATION, Found, search_sql
+from stores.sqlite.matches import CREATION_ORDER_SQL, Found, search_sql
 from stores.sqlite.serials import take
 from stores.sqlite.tables import StoreTable, json_path
 
@@ -182,7 +182,7 @@ class WriteExecutor(BulkWriter):
             columns = "doc"
         else:
             columns = ",".join(["id", *(f"doc->{json_path((name,))}" for name in step.only)])
-        order = CREATION if step.in_order else ""
+        order = CREATION_ORDER_SQL if step.in_order else ""
         sql, values = search_sql(self.connection, table, columns, step.where, step.limit, order)
         found: list[Entity] = []
         with self.searching():

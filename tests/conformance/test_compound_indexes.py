@@ -14,7 +14,7 @@ from stores.definitions import MAX_INDEXES, parse_definition
 from stores.errors import DuplicateValue, NotAsExpected, ParallelArrays
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Delete, Engine, Expect, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, do
-from stores.query import CREATION, EVERYTHING, Query
+from stores.query import CREATION_ORDER, EVERYTHING, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from tests.properties.reference import answer
@@ -64,7 +64,7 @@ async def test_answers_are_the_same_before_with_and_after_an_index(engine: Engin
     await define(engine, ["v", "-w"], ["v", "w"], {"fields": ["w"], "where": {"s": 1}})
     await insert(engine, *entities[half:])
     for filter, sort in product(FILTERS, SORTS):
-        query = Query(parse_filter(filter), parse_sort(sort) if sort != "time" else CREATION)
+        query = Query(parse_filter(filter), parse_sort(sort) if sort != "time" else CREATION_ORDER)
         assert await walk(engine, query, 7) == answer(entities, query), query
         assert (await engine.summarize(STORE, query.where)).count == len(answer(entities, query))
 

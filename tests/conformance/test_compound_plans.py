@@ -15,7 +15,7 @@ from stores.cursor import sort_key_of
 from stores.definitions import parse_definition
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Engine
-from stores.query import CREATION, Query, both
+from stores.query import CREATION_ORDER, Query, both
 from stores.records import Entity
 from stores.schema import StoreDefinition
 from stores.sqlite.connection import connect
@@ -85,7 +85,7 @@ async def entities(engine: Engine) -> list[Entity]:
 
 
 def query_of(filter: Entity, sort: str) -> Query:
-    return Query(parse_filter(filter), parse_sort(sort) if sort else CREATION, limit=PAGE)
+    return Query(parse_filter(filter), parse_sort(sort) if sort else CREATION_ORDER, limit=PAGE)
 
 
 async def check_served(engine: Engine, query: Query, index: str, expected: list[Entity]) -> None:

@@ -14,7 +14,7 @@ from stores.errors import NotFound, TooManySlowWrites
 from stores.mongo import room
 from stores.protocol import Delete, Engine, Insert, Update, UpdateMany, Written
 from stores.query import Equal
-from stores.sqlite.writer import MOST_HEAVY_WRITES
+from stores.sqlite.group_commit import MOST_HEAVY_WRITES
 from tests.support.engines import Database
 from tests.support.entities import OTHER_USER, STORE, USER, entity, insert_one
 from tests.support.reading import find

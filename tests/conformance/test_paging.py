@@ -12,7 +12,7 @@ from stores.cursor import decode_cursor, encode_cursor
 from stores.errors import InvalidQuery
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import Engine
-from stores.query import CREATION, Query, Sort
+from stores.query import CREATION_ORDER, Query, Sort
 from stores.schema import StoreDefinition
 from tests.support.entities import entity, insert, insert_one, numbered
 from tests.support.reading import content, find, walk
@@ -111,7 +111,7 @@ async def test_a_key_that_fits_no_entity_does_no_harm(engine: Engine, key: tuple
     """A made-up key gives the list from some entity on or raises InvalidQuery."""
     made = numbered(5)
     await insert(engine, *made)
-    for sort in (CREATION, (Sort(("n",)), Sort(("_id",)))):
+    for sort in (CREATION_ORDER, (Sort(("n",)), Sort(("_id",)))):
         try:
             found = await find(engine, Query(sort=sort, after=key))
         except InvalidQuery:

@@ -74,7 +74,7 @@ def fields(chance: random.Random) -> Entity:
 def entries(engine: SQLiteEngine) -> set[tuple[str, Any, str]]:
     """Return the entries of the index by the ids of their entities."""
     sql = 'SELECT path, value, id FROM "r_^orders" JOIN "e_^orders" USING(row)'
-    connection = engine._writer.connection
+    connection = engine._committer.connection
     found = [*connection.execute(sql)]
     assert len(found) == connection.execute('SELECT count(*) FROM "r_^orders"').get
     return set(found)
@@ -162,7 +162,7 @@ async def test_a_search_for_any_of_many_reads_few(engine: Engine) -> None:
     """A deletion asks whether anything refers to a common value: neither its entities nor its entries are all read."""
     assert isinstance(engine, SQLiteEngine)
     await insert(engine, *(order(n) for n in range(3_000)), store=ORDERS)
-    connection, table = engine._writer.connection, engine._table(ORDERS)
+    connection, table = engine._committer.connection, engine._table(ORDERS)
     for value, count in (("common", 1), ("none", 0)):
         sql, values = search_sql(connection, table, "id", parse_filter({"lines.product": value}), 1, order="")
         steps: list[None] = []
@@ -234,7 +234,7 @@ async def test_the_index_follows_the_definition(database: Database) -> None:
         await engine.rename(ORDERS, "bills", [])
         await engine.commit([Insert("bills", order(2))], USER)
         assert len(await engine.entities("bills", Query(where))) == 2
-        assert engine._writer.connection.execute("SELECT count(*) FROM r_bills").get == 5
+        assert engine._committer.connection.execute("SELECT count(*) FROM r_bills").get == 5
         await engine.rename("bills", ORDERS, [])
     async with opened(database.engine()) as engine:
         await engine.define(StoreDefinition(ORDERS))

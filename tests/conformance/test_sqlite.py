@@ -514,7 +514,7 @@ async def busy_writer(engine: SQLiteEngine) -> AsyncIterator[None]:
         may_go_on.wait(30)
         return False
 
-    engine._writer.connection.set_commit_hook(hold_up)
+    engine._committer.connection.set_commit_hook(hold_up)
     first = asyncio.create_task(insert_one(engine, first=True))
     assert await asyncio.to_thread(arrived.wait, 30)
     yield
@@ -556,13 +556,13 @@ async def test_a_definition_whose_commit_fails_can_be_made_later(tmp_path: Path)
         await engine.define(StoreDefinition("kept"))
         await engine.define(StoreDefinition("empty"))
         await insert_one(engine, store="kept", n=7)
-        engine._writer.connection.set_commit_hook(lambda: True)  # SQLite then rolls back
+        engine._committer.connection.set_commit_hook(lambda: True)  # SQLite then rolls back
         for definition in definitions:
             with pytest.raises(StoreError):
                 await engine.define(definition)
         with pytest.raises(StoreError):
             await engine.drop("empty")
-        engine._writer.connection.set_commit_hook(None)
+        engine._committer.connection.set_commit_hook(None)
         with pytest.raises(NotFound):
             await engine.entities("new", Query())
         assert len(await engine.entities("kept", Query(Equal(("n",), 7)))) == 1
@@ -592,7 +592,7 @@ async def test_reads_while_a_store_is_created_or_dropped(tmp_path: Path, store: 
 
     async with opened(engine):
         await engine.define(StoreDefinition("old"))
-        connection = engine._writer.connection
+        connection = engine._committer.connection
         (connection.set_commit_hook if when == "before" else connection.set_wal_hook)(hold_up)
         changes = [change(), change()]
         assert await asyncio.to_thread(arrived.wait, 30)

@@ -79,7 +79,7 @@ def reads_of_changes(engine: SQLiteEngine) -> list[str]:
         if event["sql"].startswith("SELECT seq"):
             found.append(event["sql"])
 
-    engine._writer.connection.trace_v2(apsw.SQLITE_TRACE_STMT, see)
+    engine._committer.connection.trace_v2(apsw.SQLITE_TRACE_STMT, see)
     return found
 
 

@@ -220,7 +220,7 @@ async def test_a_unique_index_that_an_earlier_version_has_lost(
         connection.execute(f"DROP INDEX {identifier(f'xu_{STORE}:code')}")
     async with opened(database.engine()) as engine:
         if repeated:
-            engine._writer.connection.execute(f"DROP INDEX {identifier(f'xu_{STORE}:code')}")  # type: ignore[attr-defined]
+            engine._committer.connection.execute(f"DROP INDEX {identifier(f'xu_{STORE}:code')}")  # type: ignore[attr-defined]
             double = await insert_one(engine, code=1)
         else:
             with pytest.raises(DuplicateValue):
@@ -412,7 +412,7 @@ async def test_a_commit_that_fails_leaves_the_stores_as_they_were(
     async with opened(database.engine()) as engine:
         assert isinstance(engine, SQLiteEngine)
         await engine.define(StoreDefinition(STORE, unique=("code",)), StoreDefinition("other", unique=("code",)))
-        connection = engine._writer.connection
+        connection = engine._committer.connection
         connection.set_commit_hook(lambda: True)  # SQLite then rolls the transaction back
         with pytest.raises(StoreError):
             await change(engine, [Insert(STORE, entity())])

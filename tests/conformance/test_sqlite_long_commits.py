@@ -27,8 +27,8 @@ from stores.protocol import (
 from stores.query import In, Query
 from stores.records import now_ms
 from stores.schema import StoreDefinition
+from stores.sqlite.group_commit import GroupCommitter
 from stores.sqlite.heavy import HEAVY, HEAVY_BYTES
-from stores.sqlite.writer import Writer
 from tests.support.entities import STORE, USER, entity, insert, insert_one, value
 from tests.support.memory import bounded_memory
 from tests.support.reading import changes_since, get
@@ -42,13 +42,13 @@ LARGE = "x" * HEAVY_BYTES
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list that gets, for each job of a writer, whether it runs in the thread."""
     heavy: list[bool] = []
-    submit = Writer.submit
+    submit = GroupCommitter.submit
 
-    async def noted(self: Writer, run: Callable[[], Any], by: str | None, **more: Any) -> Any:
+    async def noted(self: GroupCommitter, run: Callable[[], Any], by: str | None, **more: Any) -> Any:
         heavy.append(more.get("heavy", False))
         return await submit(self, run, by, **more)
 
-    monkeypatch.setattr(Writer, "submit", noted)
+    monkeypatch.setattr(GroupCommitter, "submit", noted)
     return heavy
 
 

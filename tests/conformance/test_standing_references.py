@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hub.services import standing_references
+from hub.services.entity_count import EntityCount
 from hub.services.standing_references import check_references
-from hub.services.tally import Tally
 from stores.data_changes import NOTHING_TO_DO, DataChange
 from stores.errors import DataStandsAgainst
 from stores.protocol import Engine
@@ -23,9 +23,11 @@ async def test_what_refers_to_the_same_is_looked_up_in_parts(engine: Engine, mon
     held: list[int] = []
     add_broken = standing_references._add_broken
 
-    async def noted(engine: Engine, target: str, by: str, some: dict[str, frozenset[Value]], tally: Tally) -> None:
+    async def noted(
+        engine: Engine, target: str, by: str, some: dict[str, frozenset[Value]], entities: EntityCount
+    ) -> None:
         held.append(len(some))
-        await add_broken(engine, target, by, some, tally)
+        await add_broken(engine, target, by, some, entities)
 
     monkeypatch.setattr(standing_references, "_add_broken", noted)
     await engine.define(StoreDefinition("customers"))

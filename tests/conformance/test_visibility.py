@@ -10,7 +10,7 @@ import pytest
 from stores.matcher import matches
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import DeleteMany, Engine, Update, UpdateMany
-from stores.query import CREATION, EVERYTHING, Filter, Query, both, total
+from stores.query import CREATION_ORDER, EVERYTHING, Filter, Query, both, total
 from stores.records import Entity
 from tests.support import sharing
 from tests.support.entities import STORE, entity, insert
@@ -33,7 +33,7 @@ async def all_of(engine: Engine, where: Filter = EVERYTHING) -> list[Entity]:
 async def test_lists_of_what_one_sees(large: Engine, sort: str, filter: Entity) -> None:
     """Filters, sorts, pages and counts have the same results as a full scan."""
     where = both(MINE, parse_filter(filter))
-    order = total(parse_sort(sort)) if sort else CREATION
+    order = total(parse_sort(sort)) if sort else CREATION_ORDER
     expected = {e["_id"] for e in await all_of(large, where)}
     query = Query(where, order, limit=1)
     pages: list[Entity] = []

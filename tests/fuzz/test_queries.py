@@ -22,7 +22,7 @@ from stores.limits import EntityLimits, check_document, parse_json
 from stores.matcher import matches
 from stores.mongo.compile import compile_filter as compile_mongo
 from stores.parse import Limits, parse_filter, parse_only, parse_sort
-from stores.query import CREATION, Filter
+from stores.query import CREATION_ORDER, Filter
 from stores.schema import StoreDefinition
 from stores.sqlite.compile import Compiler
 from stores.sqlite.tables import StoreTable
@@ -115,7 +115,7 @@ def test_list_parameters(pairs: list[tuple[str, str]]) -> None:
 
 @given(st.text(max_size=40) | st.binary(max_size=40).map(lambda b: b.hex()))
 def test_sorts_projections_and_cursors(text: str) -> None:
-    for parse in (parse_sort, parse_only, lambda text: decode_cursor(text, CREATION)):
+    for parse in (parse_sort, parse_only, lambda text: decode_cursor(text, CREATION_ORDER)):
         try:
             assert parse(text)
         except InvalidQuery:

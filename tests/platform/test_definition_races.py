@@ -14,7 +14,7 @@ from hub.services.batch import BatchRequest
 from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import commits, definition_gate
 from stores.mongo.engine import MongoEngine
-from stores.mongo.writes import Writer
+from stores.mongo.writes import WriteExecutor
 from stores.protocol import Update
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
@@ -375,7 +375,7 @@ async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: R
 def change_during_write(racing: Racing, to: str, definition: str, body: Entity) -> list[asyncio.Task[Any]]:
     """Begin to change a definition just before the next write to a store, in its commit. Return the list that then
     holds the task."""
-    writing: Any = Writer.write
+    writing: Any = WriteExecutor.write
     gate: Any = racing.hub.engine._committer._gate  # type: ignore[attr-defined]
     changes: list[asyncio.Task[Any]] = []
 
@@ -391,7 +391,7 @@ def change_during_write(racing: Racing, to: str, definition: str, body: Entity) 
             await asyncio.wait(changes, timeout=0.2)
         return await writing(writer, write)
 
-    racing.monkeypatch.setattr(Writer, "write", write_late)
+    racing.monkeypatch.setattr(WriteExecutor, "write", write_late)
     return changes
 
 
@@ -492,7 +492,7 @@ async def test_a_change_of_a_definition_holds_no_store_to_which_it_refers_as_bef
     store = await racing.make("stores", {"name": "orders", **HELD})
     await racing.make("orders", {"n": "1", "item": await racing.make("items", {"code": "b"})})
     item = await racing.make("items", {"code": "a"})
-    entities, me, writing = racing.hub.entities, racing.principal, Writer.write
+    entities, me, writing = racing.hub.entities, racing.principal, WriteExecutor.write
     writes: list[asyncio.Task[Any]] = []
 
     async def write_later(writer: Any, write: Any) -> Any:
@@ -502,7 +502,7 @@ async def test_a_change_of_a_definition_holds_no_store_to_which_it_refers_as_bef
             assert writes[0].done() is not waits
         return await writing(writer, write)
 
-    racing.monkeypatch.setattr(Writer, "write", write_later)
+    racing.monkeypatch.setattr(WriteExecutor, "write", write_later)
     await entities.change(me, "stores", store, body, None)
     await writes[0]
     await entities.delete(me, "items", item, None)

@@ -249,7 +249,7 @@ def cases(draw: st.DrawFn, filters: st.SearchStrategy[Filter]) -> Case:
     where = draw(filters)
     if draw(st.integers(0, 2)) == 0:
         where = query.both(where, draw(visibilities()))
-    sort = draw(st.one_of(st.just(query.CREATION), sorts, sorts))
+    sort = draw(st.one_of(st.just(query.CREATION_ORDER), sorts, sorts))
     offset, limit = draw(st.sampled_from([0, 0, 0, 1, 5, 30])), draw(st.sampled_from([10_000, 100, 100, 10, 3, 1, 0]))
     projection = draw(st.one_of(st.just(query.WHOLE), st.just(query.WHOLE), projections))
     return Case(Query(where, sort, offset, limit), projection, draw(st.sampled_from([3, 7, 7, 7, 7, 20, 20])))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stores.cursor import decode_cursor, encode_cursor, encode_key, sort_key_of
 from stores.errors import InvalidQuery
 from stores.parse import parse_sort
-from stores.query import CREATION
+from stores.query import CREATION_ORDER
 
 PRICE = parse_sort("-price,name")
 
@@ -73,7 +73,7 @@ def test_a_cursor_comes_back_as_the_key(a: Any, b: Any) -> None:
 
 
 def forged(payload: object) -> str:
-    head = base64.urlsafe_b64decode(encode_cursor((1, "x"), CREATION) + "==")[:6]
+    head = base64.urlsafe_b64decode(encode_cursor((1, "x"), CREATION_ORDER) + "==")[:6]
     return base64.urlsafe_b64encode(head + orjson.dumps(payload)).rstrip(b"=").decode()
 
 
@@ -84,7 +84,7 @@ def forged(payload: object) -> str:
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """Malformed cursors raise InvalidQuery."""
     with pytest.raises(InvalidQuery) as refusal:
-        decode_cursor(text, CREATION)
+        decode_cursor(text, CREATION_ORDER)
     assert refusal.value.field == "after"
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 def test_a_cursor_cannot_smuggle_operators(value: Any) -> None:
     """A forged key with anything but plain values is refused."""
     with pytest.raises(InvalidQuery):
-        decode_cursor(forged([value, "x"]), CREATION)
+        decode_cursor(forged([value, "x"]), CREATION_ORDER)
 
 
 DEEPEST = 200
@@ -109,10 +109,10 @@ def test_a_cursor_is_as_deep_as_an_entity_may_be(opening: str, closing: str) -> 
     for levels in (DEEPEST + 1, 480, 900):
         deeper = orjson.Fragment(opening * levels + "1" + closing * levels)
         with pytest.raises(InvalidQuery):
-            decode_cursor(forged([deeper, "x"]), CREATION)
+            decode_cursor(forged([deeper, "x"]), CREATION_ORDER)
 
 
 def test_a_cursor_of_another_sort_is_refused() -> None:
     """A cursor is valid only for the sort that it was made for."""
     with pytest.raises(InvalidQuery, match="another sort"):
-        decode_cursor(encode_cursor((1, "x"), CREATION), parse_sort("-time"))
+        decode_cursor(encode_cursor((1, "x"), CREATION_ORDER), parse_sort("-time"))

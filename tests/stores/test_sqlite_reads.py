@@ -93,8 +93,8 @@ async def test_pages_seek_past_equal_values(tmp_path: Path) -> None:
         await engine.define(StoreDefinition(STORE, indexes=("v",)))
         for sort in ((Sort(("time",)), Sort(("_id",))), (Sort(("v",), True), Sort(("_id",), True))):
             query = Query(sort=sort, after=(5, "0" * 24))
-            sql, values = page_sql(engine._writer.connection, engine._table(STORE), query, 10)
-            rows = engine._writer.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+            sql, values = page_sql(engine._committer.connection, engine._table(STORE), query, 10)
+            rows = engine._committer.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
             plan = [str(row[3]) for row in rows]
             assert any("id>?" in step or "id<?" in step or "(time,id)>(?,?)" in step for step in plan), plan
             assert not any("TEMP B-TREE" in step for step in plan), plan

@@ -23,7 +23,7 @@ THREADS_OF_THE_HUB: Final = {
     "realtime/reconcile.py": "two views at a time",
     "stores/sqlite/readers.py": "pools of its own, behind the turns of reads; the end of a pool",
     "stores/sqlite/streams.py": "the same pools, behind the turns of pieces of long lists",
-    "stores/sqlite/writer.py": "a pool of its own",
+    "stores/sqlite/group_commit.py": "a pool of its own",
     "stores/threads.py": "the work of requests",
 }
 """The modules that put work into threads, and what bounds it. All others call `in_thread`."""

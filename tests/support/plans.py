@@ -36,7 +36,7 @@ async def plan_of(engine: Engine, query: Query, store: str = STORE) -> Plan:
 
 
 def _of_sqlite(engine: SQLiteEngine, query: Query, store: str) -> Plan:
-    connection = engine._writer.connection
+    connection = engine._committer.connection
     sql, values = page_sql(connection, engine._table(store), query, query.limit)
     steps = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     used = frozenset(step.split("INDEX ", 1)[1].split(" (", 1)[0] for step in steps if " USING INDEX " in step)

@@ -97,7 +97,7 @@ class ListParameters:
         most = self.most if expand is None else min(self.most, MOST_EXPANDED)
         where = self.where()
         aggregation = self.aggregation(limit) if "aggregate" in single else None
-        sort: tuple[Sort, ...] = query.CREATION
+        sort: tuple[Sort, ...] = query.CREATION_ORDER
         if "sort" in single and aggregation is None:
             sort = parse_sort(single["sort"], self.view.check_path)
         return ListRequest(

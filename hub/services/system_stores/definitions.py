@@ -14,6 +14,7 @@ from auth.principal import Principal
 from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
+from hub.services.entity_count import EntityCount
 from hub.services.reference_defaults import check_defaults
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
@@ -29,7 +30,6 @@ from hub.services.standing_changes import check_hidden
 from hub.services.standing_data import check_data
 from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
-from hub.services.tally import Tally
 from stores.data_changes import DataChange, DataOperations
 from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
 from stores.definitions import PENDING, parse_definition
@@ -181,10 +181,10 @@ class DefinitionHooks(StoreHooks):
             return await self.engine.define(new, writes=writes, by=by)
         except DuplicateValue as error:
             where = next((index.where for index in new.compounds if index.name == error.key), EVERYTHING)
-            tally = Tally(*await self.engine.count_duplicates(old.name, *error.fields, where=where))
-            if not tally.count:
+            entities = EntityCount(*await self.engine.count_duplicates(old.name, *error.fields, where=where))
+            if not entities.count:
                 raise
-            raise DataStandsAgainst(shared_values(error.fields, tally)) from error
+            raise DataStandsAgainst(shared_values(error.fields, entities)) from error
         except ParallelArrays as error:
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
@@ -213,11 +213,11 @@ def _is_change(write: Write) -> TypeGuard[Update]:
     return isinstance(write, Update) and write.store == DEFINITIONS
 
 
-def shared_values(fields: Sequence[str], tally: Tally) -> dict[str, str]:
+def shared_values(fields: Sequence[str], entities: EntityCount) -> dict[str, str]:
     """Return the text for each field of a unique index that entities stand against."""
     if len(fields) == 1:
-        return {fields[0]: tally.saying("share", "a value of it with another.")}
-    return dict.fromkeys(fields, tally.saying("share", f"values of {', '.join(fields)} with another."))
+        return {fields[0]: entities.saying("share", "a value of it with another.")}
+    return dict.fromkeys(fields, entities.saying("share", f"values of {', '.join(fields)} with another."))
 
 
 async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition | None]:

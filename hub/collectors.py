@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
-class Tally(Collector):
+class CounterCollector(Collector):
     """A counter by the values of its labels."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class Tally(Collector):
         yield family
 
 
-class Durations(Collector):
+class HistogramCollector(Collector):
     """A histogram of seconds with an upper bound per bucket, by the values of its labels."""
 
     def __init__(self, name: str, documentation: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:

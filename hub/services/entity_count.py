@@ -1,4 +1,4 @@
-"""Tallies of entities: how many there are, and which one is the first by `_id`."""
+"""Counts of entities, with the first of them, for the texts of refusals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stores.records import Entity
 
 
 @dataclass(slots=True)
-class Tally:
-    """The number of some entities, and the least of their ids; empty if it is not known."""
+class EntityCount:
+    """The number of some entities, and the least of their ids (`first`, empty if it is not known)."""
 
     count: int = 0
     first: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from hub.tallies import Durations, Tally
+from hub.collectors import CounterCollector, HistogramCollector
 
 BOUNDS = (0.001, 0.01, 1, 2.5)
 TIMES = (0.0005, 0.001, 0.0011, 0.5, 1.0, 2.5, 2.6, 100.0)
@@ -17,24 +17,24 @@ def shown(registry: CollectorRegistry) -> list[str]:
 
 def test_they_show_what_the_librarys_would() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally, durations, plain = (
-        Tally("a", "A", ("x", "y")),
-        Durations("b", "B", BOUNDS, ("x",)),
-        Durations("c", "C", BOUNDS),
+    counts, durations, plain = (
+        CounterCollector("a", "A", ("x", "y")),
+        HistogramCollector("b", "B", BOUNDS, ("x",)),
+        HistogramCollector("c", "C", BOUNDS),
     )
-    for collector in (tally, durations, plain):
+    for collector in (counts, durations, plain):
         ours.register(collector)
     counter = Counter("a", "A", ("x", "y"), registry=theirs)
     histogram = Histogram("b", "B", ("x",), buckets=BOUNDS, registry=theirs)
     unlabelled = Histogram("c", "C", buckets=BOUNDS, registry=theirs)
     assert shown(ours) == shown(theirs)
     for seconds in TIMES:
-        tally.add("get", 200)
+        counts.add("get", 200)
         counter.labels("get", "200").inc()
         durations.observe(seconds, "get")
         histogram.labels("get").observe(seconds)
         plain.observe(seconds)
         unlabelled.observe(seconds)
-    tally.add("get", 404, count=5)
+    counts.add("get", 404, count=5)
     counter.labels("get", "404").inc(5)
     assert shown(ours) == shown(theirs)

@@ -62,8 +62,8 @@ class Job:
 
 
 @dataclass
-class Writer:
-    """The only user of the writing connection.
+class GroupCommitter:
+    """Runs jobs and commits them in groups. It is the only user of the writing connection.
 
     `changes_made` returns what the open transaction adds to the feed. `publish` is called with it on the loop, once it
     is durable. `light` and `heavy` are the jobs that wait: to run on the loop, and to run in the thread.
