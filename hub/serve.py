@@ -27,6 +27,7 @@ from hub.key_file import KeyAppeared
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveGateway
 from hub.logs import configure_logging
+from hub.memory import reuse_memory
 from hub.metrics import Metrics
 from hub.running import Hub
 from hub.server.heads import HeadBounds
@@ -126,6 +127,7 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code. Running requests get `shutdown_grace` seconds to complete.
     `others` create the dialects that are served beside the platform's."""
     configure_logging(settings)
+    reuse_memory()
     allow_connections()
     for name, near in unknown_variables(os.environ).items():
         print(f"hub: {name} is no setting and has no effect{near}", file=sys.stderr, flush=True)

@@ -143,24 +143,28 @@ class Gate:
 
 
 class LoopTime:
-    """Work of many callers on the event loop, of up to `longest` seconds each. Together they get about `TURN` seconds
-    of each iteration: a caller adds what its work took, and while `is_over` it waits before it begins.
+    """Work of many callers on the event loop, of about `longest` seconds each at most. Together they get about `TURN`
+    seconds of each iteration: a caller adds what its work took, and while `is_over` it waits before it begins. If the
+    work took longer than `longest`, fewer of those that wait begin in the next iterations.
 
     Without it a burst of requests, each of which is short, would be one long iteration."""
 
-    __slots__ = ("_admitted_at_once", "_is_scheduled", "_spent", "_waiting", "is_over")
+    __slots__ = ("_dearest", "_is_scheduled", "_longest", "_spent", "_waiting", "is_over")
 
     def __init__(self, longest: float) -> None:
         self.is_over = False
         """Whether the time of this iteration is used up, or others wait."""
         self._spent = 0.0
-        self._admitted_at_once = max(1, int(TURN / longest))
+        self._longest = longest
+        self._dearest = 0.0
+        """Seconds that work has taken recently, at most; half of it is forgotten in each iteration."""
         self._is_scheduled = False
         self._waiting: Queue[asyncio.Future[None]] = Queue()
 
     def add(self, seconds: float) -> None:
         """Count work of this iteration."""
         self._spent += seconds
+        self._dearest = max(self._dearest, seconds)
         if self._spent > TURN:
             self.is_over = True
         self._schedule()
@@ -180,12 +184,13 @@ class LoopTime:
     def _begin(self) -> None:
         self._is_scheduled = False
         self._spent = 0.0
-        admitted = 0
-        while self._waiting and admitted < self._admitted_at_once:
+        places = max(1, int(TURN / max(self._longest, self._dearest)))
+        self._dearest /= 2
+        while self._waiting and places:
             waiting = self._waiting.take()
             if not waiting.done():  # cancelled
                 waiting.set_result(None)
-                admitted += 1
+                places -= 1
         if self._waiting:
             self._schedule()
         self.is_over = bool(self._waiting)
