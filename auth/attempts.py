@@ -183,9 +183,9 @@ def _encoded(text: str) -> bytes:
 
 
 class LoginQueue:
-    """Places for logins whose password is being checked or waits for the check.
+    """Slots for logins whose password is being checked or waits for the check.
 
-    There are at most `most` places, and at most `each` for one address (half of them by default), so that no address
+    There are at most `most` slots, and at most `each` for one address (half of them by default), so that no address
     can block the others.
     """
 
@@ -195,8 +195,8 @@ class LoginQueue:
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, address: str) -> Iterator[None]:
-        """Occupy a place during a block. Raises TooManyAttempts if there is none."""
+    def slot(self, address: str) -> Iterator[None]:
+        """Occupy a slot during a block. Raises TooManyAttempts if there is none."""
         block = address_block(address)
         if self._held.total() >= self._most or self._held[block] >= self._per_address:
             raise TooManyAttempts(1).at("login_queue")

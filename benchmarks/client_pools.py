@@ -30,7 +30,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PoolSetup:
     """The server that a pool watches: its address, the first packet of its clients, and the subscription (JSON) of
     each."""
 
@@ -67,11 +67,11 @@ class RemotePool:
 
 
 @contextmanager
-def remote_pool(place: Place, number: int) -> Iterator[RemotePool]:
+def remote_pool(setup: PoolSetup, number: int) -> Iterator[RemotePool]:
     """Run so many clients of one server. They are still connecting when this yields, and leave at the end."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_attend, args=(theirs, place, number), daemon=True)
+    process = context.Process(target=_attend, args=(theirs, setup, number), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -82,14 +82,14 @@ def remote_pool(place: Place, number: int) -> Iterator[RemotePool]:
         process.terminate()
 
 
-def _attend(pipe: Connection, place: Place, number: int) -> None:
+def _attend(pipe: Connection, setup: PoolSetup, number: int) -> None:
     allow_connections()
-    uvloop.run(_watch(pipe, place, number))
+    uvloop.run(_watch(pipe, setup, number))
 
 
-async def _watch(pipe: Connection, place: Place, number: int) -> None:
-    pool = ClientPool(place.address, place.greeting)
-    await pool.join([[place.subscription]] * number)
+async def _watch(pipe: Connection, setup: PoolSetup, number: int) -> None:
+    pool = ClientPool(setup.address, setup.greeting)
+    await pool.join([[setup.subscription]] * number)
     pipe.send(None)
     while (numbers := await asyncio.to_thread(_next, pipe)) is not None:
         complete = pool.expect(number * len(numbers))

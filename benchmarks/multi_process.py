@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.client_pools import Place, RemotePool, remote_pool
+from benchmarks.client_pools import PoolSetup, RemotePool, remote_pool
 from benchmarks.paced import PacedWriter
 from benchmarks.processes import Hub, cpu_seconds, wait_until_idle
 from benchmarks.targets import EVERYTHING, Audience, HubTarget
@@ -51,8 +51,8 @@ class MultiProcess:
     async def join(self, stack: ExitStack, each: int) -> None:
         """Connect `each` clients to each hub, until `stack` ends."""
         for hub in self.hubs:
-            place = Place((hub.host, hub.port), self.target.pool.greeting, EVERYTHING)
-            self._pools.append(stack.enter_context(remote_pool(place, each)))
+            setup = PoolSetup((hub.host, hub.port), self.target.pool.greeting, EVERYTHING)
+            self._pools.append(stack.enter_context(remote_pool(setup, each)))
         await asyncio.gather(*(pool.joined() for pool in self._pools))
 
     async def write(self, rate: float, seconds: float, audience: Audience) -> Measured:

@@ -163,11 +163,11 @@ def conclude(
 
     Write the figures to `file`. Return the exit code.
     """
-    place = machine() | dict(about or {})
-    print(*(f"{name}: {value}" for name, value in place.items()), "", *lines, "", sep="\n")
+    machine_figures = machine() | dict(about or {})
+    print(*(f"{name}: {value}" for name, value in machine_figures.items()), "", *lines, "", sep="\n")
     print(*(faults[:50] or [calm]), sep="\n")
     if file:
-        everything = {"machine": place, **figures, "faults": faults}
+        everything = {"machine": machine_figures, **figures, "faults": faults}
         file.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2))
     return 1 if faults else 0
 

@@ -16,7 +16,7 @@ STATE = "hub/running"
 @dataclass(frozen=True, slots=True)
 class Control:
     """The content of the control file. `token` is a Bearer token of the process; it authenticates as the first
-    administrator. `database` is `Settings.database_place`, empty for a hub of an older version."""
+    administrator. `database` is `Settings.database_address`, empty for a hub of an older version."""
 
     pid: int
     url: str

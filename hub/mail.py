@@ -65,7 +65,7 @@ class Mailer:
 
     def __init__(self, server: SmtpServer | None, outbox: Path, sender: str) -> None:
         self._server = server
-        self._place = f"{server.host}:{server.port}" if server else str(outbox)
+        self._target = f"{server.host}:{server.port}" if server else str(outbox)
         self._outbox = outbox
         self._sender = sender
         self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(MOST_MAILS)
@@ -100,11 +100,11 @@ class Mailer:
                 return
             except aiosmtplib.SMTPResponseException as error:
                 if error.code >= 500:  # permanent failure
-                    log.error("a mail was refused by the mail server %s: %s", self._place, error.code)
+                    log.error("a mail was refused by the mail server %s: %s", self._target, error.code)
                     return
-                log.warning("a mail is not yet taken by the mail server %s: %s", self._place, error.code)
+                log.warning("a mail is not yet taken by the mail server %s: %s", self._target, error.code)
             except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-                log.warning("a mail could not be sent by %s: %s", self._place, type(error).__name__)
+                log.warning("a mail could not be sent by %s: %s", self._target, type(error).__name__)
             except Exception as error:  # whatever happens, the mails behind this one must be sent
                 log.error("a mail cannot be sent and is dropped: %s", type(error).__name__)
                 return

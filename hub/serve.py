@@ -119,7 +119,7 @@ class HubServer(uvicorn.Server):
         data_dir = settings.data_dir
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         register(data_dir, os.getpid())
-        write_control(data_dir, Control(os.getpid(), url, self.hub.control_token, settings.database_place))
+        write_control(data_dir, Control(os.getpid(), url, self.hub.control_token, settings.database_address))
         self.announce(self.hub, url)
 
 

@@ -37,7 +37,7 @@ OF_THE_COMMAND_LINE: Final = ("HUB_URL", "HUB_TOKEN")
 
 
 class BadSettings(Exception):
-    """The settings are invalid. The text is one line that names the mistake's place."""
+    """The settings are invalid. The text is one line that names the location of the mistake."""
 
 
 class Settings(BaseSettings):
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{self.data_dir / 'hub.db'}"
 
     @property
-    def database_place(self) -> str:
+    def database_address(self) -> str:
         """The database URL without user, password and options, even if it is malformed; the path of a SQLite file is
         absolute."""
         url = self.engine_url
@@ -203,10 +203,10 @@ class Settings(BaseSettings):
             return f"sqlite:///{Path(url.removeprefix('sqlite:///')).resolve()}"
         # For `urlsplit`, "#" or "[" in a password would end the address, or be an error.
         scheme, _, rest = url.partition(":")
-        place, _, options = rest.removeprefix("//").partition("?")
+        server, _, options = rest.removeprefix("//").partition("?")
         if "@" in options:  # the "?" may be part of the password
             return f"{scheme}://…"
-        return f"{scheme}://{place.rpartition('@')[2]}"
+        return f"{scheme}://{server.rpartition('@')[2]}"
 
     @classmethod
     def settings_customise_sources(

@@ -9,7 +9,7 @@ from stores.protocol import Batch, Engine
 from stores.read_turns import READER
 from stores.recent import RecentChanges
 from stores.records import Change
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 READ_AT_ONCE: Final = 500
 """Maximum changes in one read for a subscription that resumes."""
@@ -25,7 +25,7 @@ class MissedChanges:
         self._engine = engine
         self._recent = recent
         self._delivered = delivered
-        self._reading = Places(most=1, each=1)
+        self._reading = FairSemaphore(most=1, each=1)
 
     def kept_after(self, order: bytes) -> list[Change] | None:
         """Return the changes delivered after `order`; None if not all of them are kept."""
@@ -45,7 +45,7 @@ class MissedChanges:
         order = feed.order(position)
         if (kept := self._first_kept_after(order)) is not None:
             return kept
-        async with self._reading.place(READER.get()):
+        async with self._reading.slot(READER.get()):
             if not is_wanted():
                 return Batch([], position, more=True)
             if (kept := self._first_kept_after(order)) is not None:

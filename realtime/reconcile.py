@@ -30,7 +30,7 @@ from stores.read_turns import READER
 from stores.records import Change, Entity
 from stores.schema import StoreDefinition
 from stores.steps import StepBudget
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 MOST_ENTERING_ENTITIES: Annotated[int, Limit("view", "entities", "410")] = 10_000
 """Maximum entities that may enter or leave one view at once, and maximum entities that may have changed meanwhile.
@@ -75,14 +75,14 @@ class Reconciler:
     def __init__(self, engine: Engine, fanout: Fanout) -> None:
         self._engine = engine
         self._fanout = fanout
-        self._places = Places(COMPARED_AT_ONCE, each=1)
+        self._slots = FairSemaphore(COMPARED_AT_ONCE, each=1)
 
     async def reconciled(self, view: ChangedView, unread: UnreadList) -> tuple[list[str], str]:
         """Return the events of the difference between the old view at its position and the new view at the returned
         position.
 
         Raises HistoryGone if the difference is too large, or if the changes in between are no longer in memory, and
-        TooManyLists if `unread` has no place.
+        TooManyLists if `unread` has no slot.
         """
         order = self._engine.feed.order
         text, position = await self._list(view, unread)
@@ -99,7 +99,7 @@ class Reconciler:
         if size > PIECE:
             unread.enter_at_once()
             unread.grow(size)
-        async with self._places.place(READER.get()):
+        async with self._slots.slot(READER.get()):
             # In a thread: there may be megabytes, and the filter may take long for each entity.
             return await asyncio.to_thread(_events, view, text, changed), position
 

@@ -375,7 +375,7 @@ class LiveSession:
             async with context.refreshing:
                 return await context.reconciler.reconciled(view, unread)
         except TooManyLists:
-            if (place := unread.enter()) is not None:
-                await place  # outside of `refreshing`, which other users need
+            if (slot := unread.enter()) is not None:
+                await slot  # outside of `refreshing`, which other users need
             async with context.refreshing:
                 return await context.reconciler.reconciled(view, unread)

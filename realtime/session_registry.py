@@ -189,9 +189,9 @@ class SessionRegistry:
             self._enter(session)
 
     def _leave(self, session: LiveSession, principal: Principal) -> None:
-        places = [(self._by_user, principal.user_id), (self._by_credential, principal.credential_id)]
-        places += [(self._by_role, role) for role in principal.roles]
-        for index, key in places:
+        indexes = [(self._by_user, principal.user_id), (self._by_credential, principal.credential_id)]
+        indexes += [(self._by_role, role) for role in principal.roles]
+        for index, key in indexes:
             same = index.get(key)
             if same is not None:
                 same.discard(session)

@@ -26,15 +26,15 @@ PATIENCE: Final = 5.0
 
 
 class UnreadLists:
-    """Counts the unread long lists of all live clients. `places` also counts the long lists over REST."""
+    """Counts the unread long lists of all live clients. `long_lists` also counts the long lists over REST."""
 
     def __init__(
         self,
-        places: LongLists,
+        long_lists: LongLists,
         most_bytes: int = MOST_UNREAD_BYTES,
         most_bytes_per_user: int = MOST_UNREAD_BYTES_PER_USER,
     ) -> None:
-        self.places = places
+        self.long_lists = long_lists
         self.bytes = 0
         self.reading: set[asyncio.Task[None]] = set()
         """One task for each long list that a client is reading."""
@@ -68,25 +68,25 @@ class UnreadLists:
 class UnreadList:
     """One list that is made or waits for its client."""
 
-    __slots__ = ("_bytes", "_lists", "_place", "_user")
+    __slots__ = ("_bytes", "_lists", "_slot", "_user")
 
     def __init__(self, lists: UnreadLists, user: str) -> None:
         self._lists = lists
         self._user = user
-        self._place = lists.places.place(user)
+        self._slot = lists.long_lists.slot(user)
         self._bytes = 0
 
     @property
     def is_long(self) -> bool:
-        return self._place.is_taken
+        return self._slot.is_taken
 
     def enter(self) -> Awaitable[None] | None:
         """Count the list, because it is long. Raises TooManyLists if the user has too many for PATIENCE seconds."""
-        return self._place.enter(PATIENCE)
+        return self._slot.enter(PATIENCE)
 
     def enter_at_once(self) -> None:
         """Count the list, without waiting. Raises TooManyLists if the user has too many."""
-        self._place.enter()
+        self._slot.enter()
 
     def grow(self, size: int) -> None:
         """Count more bytes of the list. Raises Unavailable beyond MOST_UNREAD_BYTES, or the user's share of them."""
@@ -96,7 +96,7 @@ class UnreadList:
 
     def end(self) -> None:
         """Count the list no longer."""
-        self._place.leave()
+        self._slot.leave()
         self._lists.shrink(self._user, self._bytes)
         self._bytes = 0
 

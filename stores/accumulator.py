@@ -80,8 +80,8 @@ class Accumulator:
             if group is None:
                 group = self._new(key, shown)
             group.count += count
-            for cell, place in group.fed:
-                values = read[place]
+            for cell, index in group.fed:
+                values = read[index]
                 if len(values) > 1:
                     self._spend(_STEPS * len(values))
                 cell.add(values)
@@ -109,9 +109,9 @@ class Accumulator:
         columns = 1 + len(self._aggregation.measures) + len(self._aggregation.sort)
         self._spend(_STEPS_OF_GROUP * columns * len(self._groups))
         groups = [group.result() for group in self._groups.values()]
-        groups.sort(key=lambda group: [place(value) for value in group.by])
+        groups.sort(key=lambda group: [sort_key(value) for value in group.by])
         for term in reversed(self._aggregation.sort):
-            groups.sort(key=lambda group: place((*group.values, *group.by)[term.column]), reverse=term.descending)
+            groups.sort(key=lambda group: sort_key((*group.values, *group.by)[term.column]), reverse=term.descending)
         return groups[: self._aggregation.limit]
 
     def _new(self, key: Key, values: tuple[Json, ...]) -> _Group:
@@ -210,7 +210,7 @@ def canonical(value: Any) -> Json:
     return value  # type: ignore[no-any-return]
 
 
-def place(value: Any) -> tuple[int, Any]:
+def sort_key(value: Any) -> tuple[int, Any]:
     """Return a key by which values compare in the order of lists; numbers exactly, whatever their size."""
     kind = type(value)
     if kind is int or kind is float:
@@ -280,12 +280,12 @@ class _Cell(Protocol):
 class _Extreme:
     """The least or the greatest value but null."""
 
-    __slots__ = ("_greatest", "_held", "_place", "_size", "value")
+    __slots__ = ("_greatest", "_held", "_size", "_sort_key", "value")
 
     def __init__(self, greatest: bool, size: _Size) -> None:
         self.value: Any = None
         self._greatest = greatest
-        self._place: tuple[int, Any] | None = None
+        self._sort_key: tuple[int, Any] | None = None
         self._size = size
         self._held = 0
 
@@ -295,9 +295,9 @@ class _Extreme:
         for value in values:
             if value is None:
                 continue
-            own, found = self._place, place(value)
+            own, found = self._sort_key, sort_key(value)
             if own is None or (found > own if self._greatest else found < own):
-                self.value, self._place = value, found
+                self.value, self._sort_key = value, found
                 if self._held or found[0] != ordering.RANK_NUMBER:
                     self._count_size(_size_of(value))
 
@@ -317,7 +317,7 @@ class _Extreme:
 
 
 class _Group:
-    """The state of one group. `fed` are its cells, each with the place of its path."""
+    """The state of one group. `fed` are its cells, each with the index of its path."""
 
     __slots__ = ("_by", "_cells", "_measures", "count", "fed")
 

@@ -30,28 +30,28 @@ class CompoundIndex:
     ascending: an index serves the reverse order too. `unique`: no two of these entities have the same values, unless
     one of the values is missing or null.
 
-    `name` tells indexes apart: two with the same name are equal. `place` is that in the definition."""
+    `name` tells indexes apart: two with the same name are equal. `location` is that in the definition."""
 
     name: str
     sorts: tuple[Sort, ...] = field(compare=False)
     unique: bool = field(default=False, compare=False)
     where: Filter = field(default=EVERYTHING, compare=False)
-    place: str = field(default="", compare=False)
+    location: str = field(default="", compare=False)
 
     @classmethod
     def of(
-        cls, sorts: Sequence[Sort], unique: bool = False, where: Filter = EVERYTHING, place: str = ""
+        cls, sorts: Sequence[Sort], unique: bool = False, where: Filter = EVERYTHING, location: str = ""
     ) -> CompoundIndex:
         ascending = tuple(Sort(s.path, s.descending is not sorts[0].descending) for s in sorts)
         condition = _ordered(where)
-        return cls(_name(ascending, unique, condition), ascending, unique, condition, place)
+        return cls(_name(ascending, unique, condition), ascending, unique, condition, location)
 
     @property
     def paths(self) -> tuple[str, ...]:
         return tuple(".".join(s.path) for s in self.sorts)
 
-    def places(self) -> Iterator[tuple[str, Path]]:
-        """Yield the place of each path in the definition of a unique index, with the path."""
+    def locations(self) -> Iterator[tuple[str, Path]]:
+        """Yield the location of each path in the definition of a unique index, with the path."""
         yield from ((f"fields.{i}", s.path) for i, s in enumerate(self.sorts))
         yield from ((f"where.{'.'.join(leaf.path)}", leaf.path) for leaf in leaves(self.where))
 

@@ -62,7 +62,7 @@ class OperatorChange:
     """The `Compute` of operators. `operators` are those that `prepared` returns.
 
     The result is checked against the definition, as far as the operators alter it, and against `limits.nodes`.
-    `prefix` is put before the fields of errors: the place of the body in an array (``3.``)."""
+    `prefix` is put before the fields of errors: the location of the body in an array (``3.``)."""
 
     operators: Operators
     definition: StoreDefinition
@@ -143,15 +143,15 @@ def _violations(
     if bad:
         yield from bad
     elif top in SYSTEM_FIELDS or top in definition.serial_names or top == "success":
-        yield Violation(it.place, "system")
+        yield Violation(it.location, "system")
     elif top.startswith("_"):
-        yield Violation(it.place, "reserved")
+        yield Violation(it.location, "reserved")
     elif top not in definition.by_id and (not definition.open or top in definition.hidden):
-        yield Violation(it.place, "unknown")
+        yield Violation(it.location, "unknown")
     elif top in hidden and not (it.operator in SETTING and len(it.path) == 1):
-        yield Violation(it.place, "invalid", _HIDDEN)
+        yield Violation(it.location, "invalid", _HIDDEN)
     elif end := definition.dead_end(it.path):
-        yield Violation(it.place, "invalid", f"{end.reason}.")
+        yield Violation(it.location, "invalid", f"{end.reason}.")
     else:
         yield from _misfits(it, definition)
 
@@ -169,7 +169,7 @@ def _misfits(it: Operation, definition: StoreDefinition) -> Iterator[Violation]:
                 raise Rejected("type", "a number or text")
     except Rejected as refusal:
         rule, detail = refusal.args
-        yield Violation(it.place, rule, detail)
+        yield Violation(it.location, rule, detail)
     if it.operator in SETTING and len(it.path) == 1:
         yield from definition.check_changes({it.path[0]: it.value})[1]
 

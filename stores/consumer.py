@@ -224,10 +224,10 @@ def split(batch: Batch, most_changes: int, most_bytes: int) -> Iterator[Batch]:
     """Yield the batch in parts within these bounds. A larger change is a part of its own. A batch without changes has
     no parts."""
     changes, start, size = batch.changes, 0, 0
-    for place, change in enumerate(changes):
-        if place > start and (place - start == most_changes or size + change.size > most_bytes):
-            yield Batch(changes[start:place], changes[place - 1].position, True)
-            start, size = place, 0
+    for index, change in enumerate(changes):
+        if index > start and (index - start == most_changes or size + change.size > most_bytes):
+            yield Batch(changes[start:index], changes[index - 1].position, True)
+            start, size = index, 0
         size += change.size
     if changes:
         yield Batch(changes[start:], batch.position, batch.more)

@@ -25,7 +25,7 @@ LARGEST_STEP: Final[Annotated[int, Limit("step of a change of data", "entities",
 
 def parse_data(document: Any, old: StoreDefinition, new: StoreDefinition) -> DataOperations:
     """Return the operations in the `data` of a change from `old` to `new`; none for null. Raises InvalidEntity with the
-    places of all violations (``data.rename.margin``)."""
+    locations of all violations (``data.rename.margin``)."""
     if document is None:
         return NOTHING_TO_DO
     reader = _DataReader(old, new)
@@ -76,56 +76,56 @@ class _DataReader(DefinitionReader):
             return NOTHING_TO_DO
         return DataOperations(
             {source: target for source, target in rename.items() if self._may_rename(source, target)},
-            tuple(name for name, place in _placed(lists, "drop") if self._may_drop(name, place)),
-            tuple(name for name, place in _placed(lists, "fill") if self._may_fill(name, place)),
-            tuple(name for name, place in _placed(lists, "convert") if self._may_convert(name, place)),
+            tuple(name for name, location in _placed(lists, "drop") if self._may_drop(name, location)),
+            tuple(name for name, location in _placed(lists, "fill") if self._may_fill(name, location)),
+            tuple(name for name, location in _placed(lists, "convert") if self._may_convert(name, location)),
         )
 
     def _may_rename(self, source: str, target: Any) -> bool:
-        place = f"{MEMBER}.rename.{source}"
-        if not (self._is_new_name(source, place) and self._is_new_name(target, place)):
+        location = f"{MEMBER}.rename.{source}"
+        if not (self._is_new_name(source, location) and self._is_new_name(target, location)):
             return False
-        if not self._is_leaving(source, place):
+        if not self._is_leaving(source, location):
             return False
         if target in self._old.by_id:
-            return self._refused(place, f"There is a field {target} already.")
+            return self._refused(location, f"There is a field {target} already.")
         if not self._will_have(target):
-            return self._refused(place, f"The new definition has no field {target}.")
+            return self._refused(location, f"The new definition has no field {target}.")
         if source in self._old.hidden and target not in self._new.hidden_fields:
-            return self._refused(place, f"{source} is hidden: {target} must be hidden, too.")
+            return self._refused(location, f"{source} is hidden: {target} must be hidden, too.")
         if named := next((at for at, path in self._new.named_paths if path.partition(".")[0] == source), None):
-            return self._refused(place, f"The new definition still names {source}: {named}.")
+            return self._refused(location, f"The new definition still names {source}: {named}.")
         was = self._old.by_id[source].type if source in self._old.by_id else ""
         now = self._new.by_id[target].type if target in self._new.by_id else ""
         if now == SERIAL and was != SERIAL:
-            return self._refused(place, f"{target} is a Serial: rename the field first, then change its type.")
+            return self._refused(location, f"{target} is a Serial: rename the field first, then change its type.")
         return True
 
-    def _may_drop(self, name: Any, place: str) -> bool:
-        return self._is_new_name(name, place) and self._is_leaving(name, place)
+    def _may_drop(self, name: Any, location: str) -> bool:
+        return self._is_new_name(name, location) and self._is_leaving(name, location)
 
-    def _may_fill(self, name: Any, place: str) -> bool:
-        if not self._is_new_name(name, place):
+    def _may_fill(self, name: Any, location: str) -> bool:
+        if not self._is_new_name(name, location):
             return False
         field = self._new.by_id.get(name)
         if field is None:
-            return self._refused(place, f"The new definition has no field {name}.")
+            return self._refused(location, f"The new definition has no field {name}.")
         if field.type != SERIAL and field.default is None:
-            return self._refused(place, f"{name} has no default to fill it with.")
+            return self._refused(location, f"{name} has no default to fill it with.")
         return True
 
-    def _may_convert(self, name: Any, place: str) -> bool:
-        if not self._is_new_name(name, place):
+    def _may_convert(self, name: Any, location: str) -> bool:
+        if not self._is_new_name(name, location):
             return False
         if name not in self._new.by_id:
-            return self._refused(place, f"The new definition has no field {name}.")
-        return self._has(name) or self._refused(place, f"The store has no field {name} yet.")
+            return self._refused(location, f"The new definition has no field {name}.")
+        return self._has(name) or self._refused(location, f"The store has no field {name} yet.")
 
-    def _is_leaving(self, name: str, place: str) -> bool:
+    def _is_leaving(self, name: str, location: str) -> bool:
         """Refuse to move or remove the values of a field that is not there, or that stays."""
         if name in self._new.by_id:
-            return self._refused(place, f"The new definition keeps the field {name}.")
-        return self._has(name) or self._refused(place, f"The store has no field {name}.")
+            return self._refused(location, f"The new definition keeps the field {name}.")
+        return self._has(name) or self._refused(location, f"The store has no field {name}.")
 
     def _has(self, name: str) -> bool:
         return name in self._old.by_id or self._old.open
@@ -133,20 +133,20 @@ class _DataReader(DefinitionReader):
     def _will_have(self, name: str) -> bool:
         return name in self._new.by_id or (self._new.open and name not in self._new.hidden)
 
-    def _is_new_name(self, name: Any, place: str) -> bool:
+    def _is_new_name(self, name: Any, location: str) -> bool:
         """Return whether a value is the name of a field that may be changed, and no other operation names it."""
         if not (isinstance(name, str) and is_field_name(name)):
-            return self._refused(place, "Must be the name of a field that is not reserved.")
+            return self._refused(location, "Must be the name of a field that is not reserved.")
         if name in self._named:
-            return self._refused(place, f"{name} is named twice.")
+            return self._refused(location, f"{name} is named twice.")
         self._named.add(name)
         return True
 
-    def _refused(self, place: str, text: str) -> bool:
-        self.refuse(place, text)
+    def _refused(self, location: str, text: str) -> bool:
+        self.refuse(location, text)
         return False
 
 
 def _placed(lists: Mapping[str, list[Any]], operation: str) -> Iterator[tuple[Any, str]]:
-    """Yield the names in a list, with their places."""
+    """Yield the names in a list, with their locations."""
     return ((name, f"{MEMBER}.{operation}.{i}") for i, name in enumerate(lists[operation]))

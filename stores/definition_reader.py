@@ -24,18 +24,18 @@ class DefinitionReader:
     violations: list[Violation] = field(default_factory=list)
     refusals: int = 0
 
-    def refuse(self, place: str, detail: str, rule: str = "invalid") -> None:
+    def refuse(self, location: str, detail: str, rule: str = "invalid") -> None:
         self.refusals += 1
         if self.refusals <= MOST_VIOLATIONS:
-            self.violations.append(Violation(place, rule, detail))
+            self.violations.append(Violation(location, rule, detail))
 
-    def of_type(self, document: Mapping[str, Any], name: str, kind: type, default: Any, place: str = "") -> Any:
+    def of_type(self, document: Mapping[str, Any], name: str, kind: type, default: Any, prefix: str = "") -> Any:
         """Return a member of the document, or the default without it and for a value of another type, which is
-        refused."""
+        refused: its location is `prefix` and the name."""
         value = document.get(name)
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.refuse(f"{place}{name}", f"Must be {_KINDS[kind]}.")
+            self.refuse(f"{prefix}{name}", f"Must be {_KINDS[kind]}.")
             return default
         return value

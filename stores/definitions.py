@@ -40,7 +40,7 @@ def _is_segment(segment: str) -> bool:
 
 
 class PathReader:
-    """Reads paths in a definition. `named` are those that it has found, by their places."""
+    """Reads paths in a definition. `named` are those that it has found, by their locations."""
 
     def __init__(self, reader: DefinitionReader) -> None:
         self._reader = reader
@@ -58,16 +58,16 @@ class PathReader:
                 found.append(path)
         return tuple(dict.fromkeys(found))
 
-    def is_path(self, path: Any, place: str) -> bool:
+    def is_path(self, path: Any, location: str) -> bool:
         """Return whether a value is a path that can be indexed or searched; otherwise refuse it."""
         if not (isinstance(path, str) and "\0" not in path and _is_path(path)):
-            self._reader.refuse(place, "Must be a field path.")
+            self._reader.refuse(location, "Must be a field path.")
         elif number := next(filter(is_position, path.split(".")), None):
             # It would index one element of an array, and MongoDB would then refuse entities that have an object there
             # with a field of that name.
-            self._reader.refuse(place, f"Must be a field path without {number!r}: a number is an array position.")
+            self._reader.refuse(location, f"Must be a field path without {number!r}: a number is an array position.")
         else:
-            self.named[place] = path
+            self.named[location] = path
             return True
         return False
 

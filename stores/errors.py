@@ -53,7 +53,7 @@ class Violation:
     detail: str = ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The field as an answer shows it: a name that is too long is cut to the allowed length."""
         if self.rule != "name_too_long":
             return self.field
@@ -92,7 +92,7 @@ class FilterTooCostly(StoreError):
 
 class InvalidEntity(StoreError):
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(f"{v.place}: {v.rule} {v.detail}".rstrip() for v in violations))
+        super().__init__("; ".join(f"{v.location}: {v.rule} {v.detail}".rstrip() for v in violations))
         self.violations = tuple(violations)
 
 

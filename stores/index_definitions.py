@@ -28,9 +28,9 @@ _KIND: Final = "Must be a field path, a list of field paths, or an object with f
 _CONDITION: Final = "Takes equality with a string, a number, true, false or null, $in, $exists: true, and ranges."
 
 Refuse = Callable[[str, str], None]
-"""Refuses the definition: place, text."""
+"""Refuses the definition: location, text."""
 IsPath = Callable[[Any, str], bool]
-"""Returns whether a value is a path that can be indexed; otherwise refuses it at a place."""
+"""Returns whether a value is a path that can be indexed; otherwise refuses it at a location."""
 
 
 class IndexReader:
@@ -48,36 +48,36 @@ class IndexReader:
 
     def read(self, listed: Sequence[Any]) -> None:
         for i, item in enumerate(listed):
-            place = f"indexes.{i}"
+            location = f"indexes.{i}"
             if isinstance(item, str):
-                if self._is_path(item, place) and item != "_id":  # every store has an index of it
+                if self._is_path(item, location) and item != "_id":  # every store has an index of it
                     self.paths[item] = None
             elif isinstance(item, list):
-                self._add(item, place, place, False, EVERYTHING)
+                self._add(item, location, location, False, EVERYTHING)
             elif isinstance(item, dict):
-                self._object(item, place)
+                self._object(item, location)
             else:
-                self._refuse(place, _KIND)
+                self._refuse(location, _KIND)
 
-    def _object(self, item: Mapping[str, Any], place: str) -> None:
+    def _object(self, item: Mapping[str, Any], location: str) -> None:
         for name in sorted(item.keys() - _SETTINGS):
-            self._refuse(f"{place}.{name}", "There is no such setting of an index.")
+            self._refuse(f"{location}.{name}", "There is no such setting of an index.")
         fields, unique, where = item.get("fields"), item.get("unique"), item.get("where")
         if not isinstance(fields, list):
-            self._refuse(f"{place}.fields", "Must be a list of field paths.")
+            self._refuse(f"{location}.fields", "Must be a list of field paths.")
             return
         if not isinstance(unique, bool | None):
-            self._refuse(f"{place}.unique", "Must be true or false.")
-        condition = EVERYTHING if where is None else self._condition(where, f"{place}.where")
+            self._refuse(f"{location}.unique", "Must be true or false.")
+        condition = EVERYTHING if where is None else self._condition(where, f"{location}.where")
         if condition is not None:
-            self._add(fields, f"{place}.fields", place, unique is True, condition)
+            self._add(fields, f"{location}.fields", location, unique is True, condition)
 
-    def _add(self, terms: list[Any], at: str, place: str, unique: bool, where: Filter) -> None:
+    def _add(self, terms: list[Any], at: str, location: str, unique: bool, where: Filter) -> None:
         sorts = self._sorts(terms, at, unique)
         if sorts is None:
             return
         if len(sorts) > 1 or where != EVERYTHING:
-            index = CompoundIndex.of(sorts, unique, where, place)
+            index = CompoundIndex.of(sorts, unique, where, location)
             self.compounds.setdefault(index.name, index)
         elif sorts[0].path != ("_id",):
             (self.unique if unique else self.paths)[".".join(sorts[0].path)] = None
@@ -112,26 +112,26 @@ class IndexReader:
             return f"{typed.type} cannot be unique."
         return ""
 
-    def _condition(self, document: Any, place: str) -> Filter | None:
+    def _condition(self, document: Any, location: str) -> Filter | None:
         """Return the condition for the entities of an index; None if it is refused."""
         limits = Limits(depth=2, nodes=MOST_INDEX_CONDITIONS, items=MOST_INDEX_VALUES)
         refused: list[str] = []
 
         def check(path: str) -> None:
             if path in _NOT_IN_CONDITIONS:
-                self._refuse(f"{place}.{path}", "Must not be _id, _rev or _at.")
-            elif self._is_path(path, f"{place}.{path}"):
+                self._refuse(f"{location}.{path}", "Must not be _id, _rev or _at.")
+            elif self._is_path(path, f"{location}.{path}"):
                 return
             refused.append(path)
 
         try:
             tree = parse_filter(document, check, limits, self._definition.field_at)
         except InvalidQuery as error:
-            self._refuse(place if error.field == "filter" else f"{place}.{error.field}", _sentence(error.message))
+            self._refuse(location if error.field == "filter" else f"{location}.{error.field}", _sentence(error.message))
             return None
         for path in _not_indexable(tree):
             refused.append(path)
-            self._refuse(f"{place}.{path}" if path else place, _CONDITION)
+            self._refuse(f"{location}.{path}" if path else location, _CONDITION)
         return None if refused else tree
 
 

@@ -149,7 +149,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_exactly(text: str) -> Any:
-    """Return the JSON value of a text, with integers beyond 64 bits as such, for checks that name the place of one.
+    """Return the JSON value of a text, with integers beyond 64 bits as such, for checks that name the location of one.
     Raises ValueError."""
     value = orjson.loads(text)
     try:

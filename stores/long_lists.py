@@ -19,19 +19,19 @@ class LongLists:
         self._of_user: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    def place(self, user: str) -> Place:
-        """Return a place for one list, not taken yet."""
-        return Place(self, user)
+    def slot(self, user: str) -> ListSlot:
+        """Return a slot for one list, not taken yet."""
+        return ListSlot(self, user)
 
     def take(self, user: str) -> bool:
-        """Take one of the user's places, and return whether one was free."""
+        """Take one of the user's slots, and return whether one was free."""
         is_free = self._of_user[user] < self.most
         if is_free:
             self._of_user[user] += 1
         return is_free
 
     async def waited(self, user: str, patience: float) -> bool:
-        """Wait until `give_back` passes a place on, and return whether it did."""
+        """Wait until `give_back` passes a slot on, and return whether it did."""
         passed_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting.setdefault(user, deque())
         queue.append(passed_on)
@@ -46,7 +46,7 @@ class LongLists:
         return True
 
     def _withdraw(self, user: str, passed_on: asyncio.Future[None]) -> None:
-        if passed_on.done() and not passed_on.cancelled():  # the place came in the same moment
+        if passed_on.done() and not passed_on.cancelled():  # the slot came in the same moment
             self.give_back(user)
             return
         queue = self._waiting.get(user, deque())
@@ -56,7 +56,7 @@ class LongLists:
             self._waiting.pop(user, None)
 
     def give_back(self, user: str) -> None:
-        """Pass a place on to the list that has waited longest, or free it."""
+        """Pass a slot on to the list that has waited longest, or free it."""
         queue = self._waiting.get(user)
         while queue:
             first = queue.popleft()
@@ -70,8 +70,8 @@ class LongLists:
             del self._of_user[user]
 
 
-class Place:
-    """The place of one list. `enter` takes it, as soon as the list is known to be long; `leave` frees it, if it is
+class ListSlot:
+    """The slot of one list. `enter` takes it, as soon as the list is known to be long; `leave` frees it, if it is
     taken."""
 
     __slots__ = ("_lists", "_user", "is_taken")
@@ -82,7 +82,7 @@ class Place:
         self.is_taken = False
 
     def enter(self, patience: float = 0) -> Awaitable[None] | None:
-        """Take the place, or return an awaitable that takes it within `patience` seconds. Raises TooManyLists."""
+        """Take the slot, or return an awaitable that takes it within `patience` seconds. Raises TooManyLists."""
         self.is_taken = self.is_taken or self._lists.take(self._user)
         if self.is_taken:
             return None
@@ -101,15 +101,15 @@ class Place:
             self._lists.give_back(self._user)
 
     def held_by(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Return `body`, which frees the place when it is read or closed."""
+        """Return `body`, which frees the slot when it is read or closed."""
         return _Holding(self, body)
 
 
 class _Holding:
     """An iterator rather than a generator: closing a generator before its first step would run none of its code."""
 
-    def __init__(self, place: Place, body: Any) -> None:
-        self._place = place
+    def __init__(self, slot: ListSlot, body: Any) -> None:
+        self._slot = slot
         self._body = body
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -119,10 +119,10 @@ class _Holding:
         try:
             piece: bytes = await anext(self._body)
         except BaseException:
-            self._place.leave()
+            self._slot.leave()
             raise
         return piece
 
     async def aclose(self) -> None:
-        self._place.leave()
+        self._slot.leave()
         await self._body.aclose()

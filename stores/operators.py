@@ -55,7 +55,7 @@ class Operation:
     value: Json = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The dotted path."""
         return ".".join(self.path)
 
@@ -91,7 +91,7 @@ def apply(operators: Operators, entity: Entity, definition: StoreDefinition) -> 
             _EFFECTS[operation.operator](editing, operation)
         except Rejected as refusal:
             rule, detail = refusal.args
-            violations.append(Violation(operation.place, rule, detail))
+            violations.append(Violation(operation.location, rule, detail))
     if violations:
         raise InvalidEntity(violations)
     return editing.after

@@ -102,6 +102,6 @@ def _zone(period: str, zone: str) -> str:
 
 
 def _distinct(parameter: str, names: Sequence[str]) -> None:
-    for place, name in enumerate(names):
-        if name in names[:place]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
             raise InvalidQuery(parameter, f"{name!r:.100} is named twice")

@@ -144,9 +144,9 @@ def _shared_paths(plain: Entity, operations: Sequence[Operation]) -> Iterator[Vi
     """Yield a violation for each path that is changed twice, or below a path that is changed too."""
     # In this order, the paths that begin with a path come right behind it.
     also = {(operation.path[0],) for operation in operations if operation.path[0] in plain}
-    places = sorted([*also, *(operation.path for operation in operations)])
+    paths = sorted([*also, *(operation.path for operation in operations)])
     first: Path | None = None
-    for path in places:
+    for path in paths:
         if first is not None and path[: len(first)] == first:
             text = f"Is changed twice: this body changes {'.'.join(first)!r} as well."
             yield Violation(".".join(path), "invalid", text)

@@ -42,7 +42,7 @@ class Take:
     count: int
 
 
-Place = tuple[str, str, Any]
+EntityKey = tuple[str, str, Any]
 """A store, a path and a value that one entity has there."""
 
 
@@ -56,12 +56,12 @@ class Procedure:
     returns the Written that stands for it in the outcome of the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
-    `places` of entities that it changes, and about how many bytes it writes (`size`)."""
+    `keys` of entities that it changes, and about how many bytes it writes (`size`)."""
 
     store: str
     steps: Callable[[], Steps]
     bulk: bool = False
-    places: tuple[Place, ...] = ()
+    keys: tuple[EntityKey, ...] = ()
     size: int = 0
 
 

@@ -16,7 +16,7 @@ from stores.bounds import Limit
 from stores.errors import ConsumerStopped
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
-from stores.procedures import Find, Lock, Place, Procedure, Step, StepOutcome, Steps, Take, Write, do, find, take
+from stores.procedures import EntityKey, Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Write, do, find, take
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
@@ -60,6 +60,7 @@ __all__ = [
     "Delete",
     "DeleteMany",
     "Engine",
+    "EntityKey",
     "Expect",
     "Feed",
     "Find",
@@ -67,7 +68,6 @@ __all__ = [
     "Insert",
     "Listing",
     "Lock",
-    "Place",
     "Procedure",
     "Recheck",
     "Revisions",
@@ -95,7 +95,7 @@ Definitions = StoreDefinition | Sequence[StoreDefinition] | None
 """The definition on which the values of a commit rely, or several: one for each store."""
 
 BeforeLong = Callable[[], Awaitable[None] | None]
-"""Takes a place for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
+"""Takes a slot for a long list. An awaitable if it must wait for that; the engine holds nothing meanwhile."""
 
 
 @dataclass(slots=True)  # not frozen: see `stores.writes`

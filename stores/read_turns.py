@@ -1,7 +1,7 @@
 """Scheduling of reads, so that slow reads leave room for others.
 
-A read that finds a long place free gets its full time at once. Any other read gets a moment in a short place; if it is
-not done by then, it waits for a long place. Owners take turns, and no owner gets all places of a kind.
+A read that finds a long slot free gets its full time at once. Any other read gets a moment in a short slot; if it is
+not done by then, it waits for a long slot. Owners take turns, and no owner gets all slots of a kind.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class ReadLimits:
     """Limits of concurrent reads.
 
     Args:
-        long: places for reads with their full time: the number of all, and that of one owner.
-        short: places for reads that may turn out to be quick: the number of all, that of one owner, and that of an
+        long: slots for reads with their full time: the number of all, and that of one owner.
+        short: slots for reads that may turn out to be quick: the number of all, that of one owner, and that of an
             owner with slow reads that wait.
-        pieces: places for pieces of long lists: the number of all, and that of one owner.
-        moment: seconds of a read in a short place.
-        timeout: seconds of a read in a long place, and seconds that a read waits for places.
-        waiting: slow reads of one user that may wait for a long place.
+        pieces: slots for pieces of long lists: the number of all, and that of one owner.
+        moment: seconds of a read in a short slot.
+        timeout: seconds of a read in a long slot, and seconds that a read waits for slots.
+        waiting: slow reads of one user that may wait for a long slot.
         name: the limit that is reported for a read that waits too long.
     """
 
@@ -48,43 +48,43 @@ class ReadLimits:
 
 
 class Line:
-    """Waiting reads, by owner. Each has a future, whose result is the kind of place that it gets."""
+    """Waiting reads, by owner. Each has a future, whose result is the kind of slot that it gets."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[ReadPlaces]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[ReadSlots]]] = {}
 
     def length(self, owner: str) -> int:
         return len(self._waiting.get(owner, ()))
 
-    def join(self, owner: str) -> asyncio.Future[ReadPlaces]:
-        place: asyncio.Future[ReadPlaces] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(place)
-        return place
+    def join(self, owner: str) -> asyncio.Future[ReadSlots]:
+        slot: asyncio.Future[ReadSlots] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(slot)
+        return slot
 
-    def leave(self, owner: str, place: asyncio.Future[ReadPlaces]) -> None:
+    def leave(self, owner: str, slot: asyncio.Future[ReadSlots]) -> None:
         """Stop waiting."""
         waiting = self._waiting.get(owner, deque())
-        if place in waiting:
-            waiting.remove(place)
+        if slot in waiting:
+            waiting.remove(slot)
             if not waiting:
                 del self._waiting[owner]
 
-    def let_in(self, places: ReadPlaces) -> bool:
-        """Give one of `places` to the next owner that may have it. Return whether there was such an owner."""
-        owner = next(filter(places.has_room, self._waiting), None)
+    def let_in(self, slots: ReadSlots) -> bool:
+        """Give one of `slots` to the next owner that may have it. Return whether there was such an owner."""
+        owner = next(filter(slots.has_room, self._waiting), None)
         if owner is None:
             return False
         waiting = self._waiting.pop(owner)
-        place = waiting.popleft()
+        slot = waiting.popleft()
         if waiting:
             self._waiting[owner] = waiting  # behind the others
-        if not place.done():  # cancelled
-            places.take(owner)
-            place.set_result(places)
+        if not slot.done():  # cancelled
+            slots.take(owner)
+            slot.set_result(slots)
         return True
 
 
-class ReadPlaces(Occupancy):
+class ReadSlots(Occupancy):
     """Room for some reads at a time. `lines` wait for it, the first before the second."""
 
     def __init__(self, most: int, each: int, *lines: Line) -> None:
@@ -92,8 +92,8 @@ class ReadPlaces(Occupancy):
         self.lines = lines
 
 
-class ShortPlaces(ReadPlaces):
-    """Room for reads that may turn out to be quick. An owner of reads in the line `slow` gets `few` places."""
+class ShortReadSlots(ReadSlots):
+    """Room for reads that may turn out to be quick. An owner of reads in the line `slow` gets `few` slots."""
 
     def __init__(self, most: int, each: int, few: int, fresh: Line, slow: Line) -> None:
         super().__init__(most, each, fresh)
@@ -115,9 +115,9 @@ class ReadTurns:
         self._slow = Line()
         """Reads that were not done after their moment."""
         self._next_pieces = Line()
-        self._long = ReadPlaces(*limits.long, self._slow, self._fresh)
-        self._short = ShortPlaces(*limits.short, self._fresh, self._slow)
-        self._pieces = ReadPlaces(*limits.pieces, self._next_pieces)
+        self._long = ReadSlots(*limits.long, self._slow, self._fresh)
+        self._short = ShortReadSlots(*limits.short, self._fresh, self._slow)
+        self._pieces = ReadSlots(*limits.pieces, self._next_pieces)
 
     async def run(self, read: Callable[[float], Awaitable[T]]) -> T:
         """Run `read` and return its result. It gets the seconds that it may take, and may be called twice. Raises
@@ -125,41 +125,41 @@ class ReadTurns:
         owner = READER.get()
         ends = asyncio.get_running_loop().time() + self._limits.timeout
         if self._long.has_room(owner):
-            place = self._long
-            place.take(owner)
+            slot = self._long
+            slot.take(owner)
         elif self._short.has_room(owner):
-            place = self._short
-            place.take(owner)
+            slot = self._short
+            slot.take(owner)
         else:
-            place = await self._wait(self._fresh, owner, ends)
-        if place is self._short:
+            slot = await self._wait(self._fresh, owner, ends)
+        if slot is self._short:
             with suppress(self._too_long):
-                return await self._read(place, owner, read, min(self._limits.moment, self._limits.timeout))
-            place = await self._long_place(owner, ends)
-        return await self._read(place, owner, read, self._limits.timeout)
+                return await self._read(slot, owner, read, min(self._limits.moment, self._limits.timeout))
+            slot = await self._long_slot(owner, ends)
+        return await self._read(slot, owner, read, self._limits.timeout)
 
     @asynccontextmanager
-    async def long_place(self) -> AsyncIterator[None]:
-        """Hold a long place while the block runs. Raises TooManySlowReads when there is none in time, or when too many
+    async def long_slot(self) -> AsyncIterator[None]:
+        """Hold a long slot while the block runs. Raises TooManySlowReads when there is none in time, or when too many
         wait."""
         owner = READER.get()
-        place = await self._long_place(owner, asyncio.get_running_loop().time() + self._limits.timeout)
+        slot = await self._long_slot(owner, asyncio.get_running_loop().time() + self._limits.timeout)
         try:
             yield
         finally:
-            self._leave(place, owner)
+            self._leave(slot, owner)
 
     async def run_piece(self, read: Callable[[float], Awaitable[T]]) -> T:
         """Run the read of a piece of a long list, once, and return its result. Raises TooManySlowReads when it gets no
         turn in time."""
-        owner, places = READER.get(), self._pieces
-        if places.has_room(owner):
-            places.take(owner)
+        owner, slots = READER.get(), self._pieces
+        if slots.has_room(owner):
+            slots.take(owner)
         else:
             await self._wait(self._next_pieces, owner, asyncio.get_running_loop().time() + self._limits.timeout)
-        return await self._read(places, owner, read, self._limits.timeout)
+        return await self._read(slots, owner, read, self._limits.timeout)
 
-    async def _long_place(self, owner: str, ends: float) -> ReadPlaces:
+    async def _long_slot(self, owner: str, ends: float) -> ReadSlots:
         if self._long.has_room(owner):
             self._long.take(owner)
             return self._long
@@ -167,44 +167,44 @@ class ReadTurns:
             raise TooManySlowReads().at("max_slow_reads_per_user")
         return await self._wait(self._slow, owner, ends)
 
-    async def _wait(self, line: Line, owner: str, ends: float) -> ReadPlaces:
-        place = line.join(owner)
-        timer = asyncio.get_running_loop().call_at(ends, self._refuse, line, owner, place)
+    async def _wait(self, line: Line, owner: str, ends: float) -> ReadSlots:
+        slot = line.join(owner)
+        timer = asyncio.get_running_loop().call_at(ends, self._refuse, line, owner, slot)
         try:
-            return await place
+            return await slot
         except asyncio.CancelledError:
-            if place.cancelled():
-                line.leave(owner, place)
-            elif place.exception() is None:
-                self._leave(place.result(), owner)  # it got its place at the moment of the cancellation
+            if slot.cancelled():
+                line.leave(owner, slot)
+            elif slot.exception() is None:
+                self._leave(slot.result(), owner)  # it got its slot at the moment of the cancellation
             raise
         finally:
             timer.cancel()
 
-    def _refuse(self, line: Line, owner: str, place: asyncio.Future[ReadPlaces]) -> None:
-        if not place.done():
-            line.leave(owner, place)
-            place.set_exception(TooManySlowReads().at(self._limits.name))
+    def _refuse(self, line: Line, owner: str, slot: asyncio.Future[ReadSlots]) -> None:
+        if not slot.done():
+            line.leave(owner, slot)
+            slot.set_exception(TooManySlowReads().at(self._limits.name))
 
-    async def _read(self, places: ReadPlaces, owner: str, read: Callable[[float], Awaitable[T]], seconds: float) -> T:
+    async def _read(self, slots: ReadSlots, owner: str, read: Callable[[float], Awaitable[T]], seconds: float) -> T:
         work: Awaitable[T] | None = None
         try:
             work = read(seconds)
-            # A thread goes on when its caller is cancelled, and keeps its place until it ends.
+            # A thread goes on when its caller is cancelled, and keeps its slot until it ends.
             return await (asyncio.shield(work) if isinstance(work, asyncio.Future) else work)
         finally:
             if isinstance(work, asyncio.Future) and not work.done():
-                work.add_done_callback(lambda done: self._leave_after(done, places, owner))
+                work.add_done_callback(lambda done: self._leave_after(done, slots, owner))
             else:
-                self._leave(places, owner)
+                self._leave(slots, owner)
 
-    def _leave_after(self, done: asyncio.Future[T], places: ReadPlaces, owner: str) -> None:
+    def _leave_after(self, done: asyncio.Future[T], slots: ReadSlots, owner: str) -> None:
         if not done.cancelled():
             done.exception()  # mark it as retrieved: the caller has been cancelled
-        self._leave(places, owner)
+        self._leave(slots, owner)
 
-    def _leave(self, places: ReadPlaces, owner: str) -> None:
-        places.leave(owner)
-        for line in places.lines:
-            while line.let_in(places):
+    def _leave(self, slots: ReadSlots, owner: str) -> None:
+        slots.leave(owner)
+        for line in slots.lines:
+            while line.let_in(slots):
                 pass

@@ -40,37 +40,37 @@ Sight = Callable[[str], Filter | None]
 
 @dataclass(slots=True)
 class Wanted:
-    """The values that writes refer to, with the places of the first of each in their bodies."""
+    """The values that writes refer to, with the locations of the first of each in their bodies."""
 
-    _places: dict[Relation, dict[Value, str]] = field(default_factory=dict)
+    _locations: dict[Relation, dict[Value, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self._places)
+        return bool(self._locations)
 
     def add(self, relation: Relation, entity: Entity, prefix: str = "") -> None:
         """Add what a new entity, or a change, refers to. `prefix` comes before the field's name in errors."""
-        for place, value in relation.places(entity):
-            self._places.setdefault(relation, {}).setdefault(value, prefix + place)
+        for location, value in relation.locations(entity):
+            self._locations.setdefault(relation, {}).setdefault(value, prefix + location)
 
     def include(self, other: Wanted) -> None:
         """Add all of another one's values."""
-        for relation, places in other._places.items():
-            mine = self._places.setdefault(relation, {})
-            for value, place in places.items():
-                mine.setdefault(value, place)
+        for relation, locations in other._locations.items():
+            mine = self._locations.setdefault(relation, {})
+            for value, location in locations.items():
+                mine.setdefault(value, location)
 
     def without(self, known: Mapping[Relation, Collection[Value]]) -> Wanted:
         """Return the same without values that the entity refers to already."""
         left = {
-            relation: {value: place for value, place in places.items() if value not in known.get(relation, ())}
-            for relation, places in self._places.items()
+            relation: {value: location for value, location in locations.items() if value not in known.get(relation, ())}
+            for relation, locations in self._locations.items()
         }
-        return Wanted({relation: places for relation, places in left.items() if places})
+        return Wanted({relation: locations for relation, locations in left.items() if locations})
 
     def values(self) -> Iterator[tuple[Relation, Collection[Value]]]:
         """Yield the values for each relation."""
-        for relation, places in self._places.items():
-            yield relation, places.keys()
+        for relation, locations in self._locations.items():
+            yield relation, locations.keys()
 
     def check(self, visible: Sight) -> Substeps:
         """Raise InvalidEntity for values that no entity in sight has."""
@@ -80,18 +80,18 @@ class Wanted:
     def missing(self, visible: Sight) -> Generator[Step, Any, Wanted]:
         """Return the same with the values that no entity in sight has."""
         present: dict[Relation, set[Value]] = {}
-        for relation, places in self._places.items():
+        for relation, locations in self._locations.items():
             if (where := visible(relation.target)) is not None:
-                yield Lock(keys(relation, places))
-                present[relation] = yield from _present(relation, where, [*places])
+                yield Lock(keys(relation, locations))
+                present[relation] = yield from _present(relation, where, [*locations])
         return self.without(present)
 
     def refuse(self) -> None:
         """Raise InvalidEntity if there are values."""
         violations = [
-            Violation(place, "reference_default" if value in relation.defaults else "reference", relation.target)
-            for relation, places in self._places.items()
-            for value, place in places.items()
+            Violation(location, "reference_default" if value in relation.defaults else "reference", relation.target)
+            for relation, locations in self._locations.items()
+            for value, location in locations.items()
         ]
         if violations:
             raise InvalidEntity(violations[:MOST_VIOLATIONS])

@@ -34,9 +34,9 @@ class Relation:
         """The top-level field that holds the references."""
         return self.path[0]
 
-    def places(self, entity: Entity) -> Iterator[tuple[str, Value]]:
-        """Yield each value that the entity refers to with its place, such as ``lines.2.product``."""
-        return _places(entity, self.path, "")
+    def locations(self, entity: Entity) -> Iterator[tuple[str, Value]]:
+        """Yield each value that the entity refers to with its location, such as ``lines.2.product``."""
+        return _locations(entity, self.path, "")
 
     def values(self, entity: Entity) -> frozenset[Value]:
         return values_along(entity, self.path)
@@ -58,18 +58,18 @@ def values_along(entity: Entity, path: Path) -> frozenset[Value]:
     """Return the references at a path, which may lead through objects and lists, and end in a list."""
     if len(path) == 1 and type(value := entity.get(path[0])) is str:  # the usual case, in a fifth of the time
         return frozenset((value,))
-    return frozenset(value for _, value in _places(entity, path, ""))
+    return frozenset(value for _, value in _locations(entity, path, ""))
 
 
 def default_references(fields: Sequence[FieldSettings], path: Path) -> Iterator[tuple[str, frozenset[Value]]]:
-    """Yield the places of the defaults that fill a reference (``fields.0.default``), with the values that they put
+    """Yield the locations of the defaults that fill a reference (``fields.0.default``), with the values that they put
     there: its own default, and those of the objects around it."""
-    place = ""
+    prefix = ""
     for depth, name in enumerate(path):
         number, found = next((i, each) for i, each in enumerate(fields) if each.id == name)
-        place = f"{place}fields.{number}."
+        prefix = f"{prefix}fields.{number}."
         if found.default is not None:
-            yield f"{place}default", values_along({name: found.canonical(found.default)}, path[depth:])
+            yield f"{prefix}default", values_along({name: found.canonical(found.default)}, path[depth:])
         fields = found.fields
 
 
@@ -82,16 +82,16 @@ def key_types(fields: Iterable[FieldSettings]) -> Iterator[tuple[tuple[str, str]
         yield from key_types(each.fields if each.key is None else (each.key,))
 
 
-def _places(value: Json, path: Path, place: str) -> Iterator[tuple[str, Value]]:
+def _locations(value: Json, path: Path, prefix: str) -> Iterator[tuple[str, Value]]:
     if isinstance(value, list):
         for number, element in enumerate(value):
-            yield from _places(element, path, f"{place}{number}." if path else f"{place}.{number}")
+            yield from _locations(element, path, f"{prefix}{number}." if path else f"{prefix}.{number}")
     elif path:
         if isinstance(value, dict) and path[0] in value:
             name, rest = path[0], path[1:]
-            yield from _places(value[name], rest, f"{place}{name}." if rest else f"{place}{name}")
+            yield from _locations(value[name], rest, f"{prefix}{name}." if rest else f"{prefix}{name}")
     elif isinstance(value, str | int) and not isinstance(value, bool):
-        yield place, value
+        yield prefix, value
 
 
 def _replace(value: Any, path: Path, replacement: Callable[[Value], Any]) -> Any:

@@ -183,7 +183,7 @@ class Field:
             return sum(self.kind.costly_in(self, item) for item in value)
         return self.kind.costly_in(self, value)
 
-    def check(self, value: Any, place: str) -> Json:
+    def check(self, value: Any, location: str) -> Json:
         """Return the value in its canonical form. Raises InvalidEntity when the type rejects it. null clears any
         field."""
         if value is None:
@@ -191,7 +191,7 @@ class Field:
         try:
             return self.checker(value)
         except Rejected as refusal:
-            raise InvalidEntity([*refusal.at(place)]) from None
+            raise InvalidEntity([*refusal.at(location)]) from None
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class StoreDefinition:
     definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
     those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
     by their ids, that were known when this one was read; None if it was not read with others. `named_paths` are the
-    places in the definition that name paths (``indexes.1.fields.0``), with the paths.
+    locations in the definition that name paths (``indexes.1.fields.0``), with the paths.
     """
 
     name: str

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from stores.bounds import Limit
 from stores.read_turns import READER
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 T = TypeVar("T")
 
@@ -36,10 +36,10 @@ _NICENESS: Final = 5
 
 _TRANSACTIONS: Final = ThreadPoolExecutor(MOST_TRANSACTION_THREADS, "hub-transaction")
 _IN_TRANSACTION: Final = ContextVar("in_transaction", default=False)
-_PLACES: Final = Places(MOST_THREADS, MOST_THREADS_EACH)
-_OPEN_PLACES: Final = Places(MOST_OPEN_THREADS, 1)
+_SLOTS: Final = FairSemaphore(MOST_THREADS, MOST_THREADS_EACH)
+_OPEN_SLOTS: Final = FairSemaphore(MOST_OPEN_THREADS, 1)
 _OPEN: Final = "open"
-"""The owner in `_PLACES` of all requests without credentials. A user's id is longer."""
+"""The owner in `_SLOTS` of all requests without credentials. A user's id is longer."""
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any, address: str = "") -> T:
@@ -54,9 +54,9 @@ async def in_thread(function: Callable[..., T], *arguments: Any, address: str = 
         return loop.run_in_executor(None, function, *arguments)
 
     if user:
-        return await _PLACES.run(user, start)
+        return await _SLOTS.run(user, start)
     if address:
-        return await _OPEN_PLACES.run(address, lambda: asyncio.ensure_future(_PLACES.run(_OPEN, start)))
+        return await _OPEN_SLOTS.run(address, lambda: asyncio.ensure_future(_SLOTS.run(_OPEN, start)))
     return await start()
 
 

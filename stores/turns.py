@@ -197,7 +197,7 @@ class LoopTime:
 
 
 class Occupancy:
-    """A count of occupied places: `most` in all, `each` for one owner."""
+    """A count of occupied slots: `most` in all, `each` for one owner."""
 
     def __init__(self, most: int, each: int) -> None:
         self._free = most
@@ -205,7 +205,7 @@ class Occupancy:
         self._inside: Counter[str] = Counter()
 
     def has_room(self, owner: str) -> bool:
-        """Return whether the owner may take a place now."""
+        """Return whether the owner may take a slot now."""
         return self._free > 0 and self._inside[owner] < self._each
 
     def take(self, owner: str) -> None:
@@ -219,16 +219,16 @@ class Occupancy:
             del self._inside[owner]
 
 
-class Places:
-    """Room for `most` pieces of work at a time, `each` for one owner. Waiting owners take turns."""
+class FairSemaphore:
+    """A semaphore of `most` slots, at most `each` for one owner. Waiting owners take turns."""
 
     def __init__(self, most: int, each: int) -> None:
         self._occupancy = Occupancy(most, each)
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def place(self, owner: str) -> AsyncIterator[None]:
-        """Hold a place while the block runs. Waits until there is one for this owner."""
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Hold a slot while the block runs. Waits until there is one for this owner."""
         await self._enter(owner)
         try:
             yield
@@ -236,9 +236,9 @@ class Places:
             self._leave(owner)
 
     async def run(self, owner: str, start: Callable[[], asyncio.Future[T]]) -> T:
-        """Start work when there is a place for this owner, and return its result.
+        """Start work when there is a slot for this owner, and return its result.
 
-        The place is held until the work ends, also if the caller is cancelled before: a thread cannot be stopped.
+        The slot is held until the work ends, also if the caller is cancelled before: a thread cannot be stopped.
         """
         await self._enter(owner)
         try:
@@ -262,7 +262,7 @@ class Places:
             await let_in
         except asyncio.CancelledError:
             if let_in.done() and not let_in.cancelled():
-                self._leave(owner)  # it got its place at the moment of the cancellation
+                self._leave(owner)  # it got its slot at the moment of the cancellation
             raise
 
     def _leave(self, owner: str) -> None:
@@ -277,6 +277,6 @@ class Places:
                 let_in.set_result(None)
 
     def _next_owner(self) -> str | None:
-        """Return the first waiting owner that may take a place. Few owners are skipped: at most `most / each` owners
-        can hold `each` places."""
+        """Return the first waiting owner that may take a slot. Few owners are skipped: at most `most / each` owners
+        can hold `each` slots."""
         return next(filter(self._occupancy.has_room, self._waiting), None)

@@ -151,6 +151,18 @@ RENAMED = (
     Renamed("tally", "entity_count, entities, result"),
     Renamed("tallies", "collectors, results"),
     Renamed("Durations", "HistogramCollector"),
+    # A place remains only where an entry has its own in the feed or in an audit trail.
+    Renamed("Places", "FairSemaphore"),
+    Renamed("ReadPlaces", "ReadSlots"),
+    Renamed("ShortPlaces", "ShortReadSlots"),
+    Renamed("long_place", "long_slot"),
+    Renamed("Place", "EntityKey, ListSlot, PoolSetup, ReferenceMember"),
+    Renamed("places", "slots, locations, keys, indexes, members"),
+    Renamed("_places", "_slots, _locations, _keys, _indexes, _members"),
+    Renamed("place", "slot, location, index, sort_key", ("auth", "realtime", "hub/cli", "hub/http", "benchmarks")),
+    Renamed("_place", "_slot, _target, _field_pattern, _sort_key", ("auth", "realtime", "hub", "stores")),
+    Renamed("database_place", "database_address"),
+    Renamed("place_by_name", "location_by_name"),
     Renamed("Pen", "PacedConnection"),
     Renamed("Resolver", "ReferenceResolver", ("hub/services/batch.py", "hub/services/batch_answers.py")),
     # Limits.

@@ -133,7 +133,7 @@ def defuse(text: str) -> str:
 
 def nest(columns: Sequence[str], values: Sequence[Json | Absent], lookups: Collection[str] = ()) -> Entity:
     """Return cells under dotted headers as nested objects. In `lookups`, a dot behind the colon is a part of the name.
-    Raises ValueError if two columns claim the same place."""
+    Raises ValueError if two columns claim the same member."""
     entity: Entity = {}
     for column, value in zip(columns, values, strict=False):
         if isinstance(value, Absent):
@@ -141,14 +141,14 @@ def nest(columns: Sequence[str], values: Sequence[Json | Absent], lookups: Colle
         path, colon, key = column.partition(":") if column in lookups else (column, "", "")
         *parents, name = path.split(".")
         name += colon + key
-        place: Any = entity
+        node: Any = entity
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
                 raise ValueError(f"{column}: {parent} has a value already")
-        if name in place:
+        if name in node:
             raise ValueError(f"{column} has a value already")
-        place[name] = value
+        node[name] = value
     return entity
 
 

@@ -127,9 +127,9 @@ async def require_database(settings: Settings) -> None:
     """Raise Failure unless the database exists. A client never creates one: it could be in the wrong folder."""
     if settings.engine_url.startswith("mongodb"):
         # This raises CannotOpen if the server does not answer. Otherwise it shows whether a hub has used the database.
-        made, place = (await look_at_mongodb(settings.engine_url)).used, "in this MongoDB database"
+        made, where = (await look_at_mongodb(settings.engine_url)).used, "in this MongoDB database"
     else:
         file = database_file(settings).absolute()
-        made, place = file.exists() or not settings.engine_url.startswith("sqlite:///"), f"at {file}"
+        made, where = file.exists() or not settings.engine_url.startswith("sqlite:///"), f"at {file}"
     if not made:
-        raise Failure(f"there is no hub {place}: start one with `hub serve`, or name another by --data-dir or --url")
+        raise Failure(f"there is no hub {where}: start one with `hub serve`, or name another by --data-dir or --url")

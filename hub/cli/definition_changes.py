@@ -29,14 +29,14 @@ def is_open(store: Entity) -> bool:
     return not store.get("fields") if given is None else bool(given)
 
 
-def place_by_name(place: str, fields: Sequence[Mapping[str, Any]]) -> str:
-    """Return the place of an error in a definition with the names of fields instead of their positions:
+def location_by_name(location: str, fields: Sequence[Mapping[str, Any]]) -> str:
+    """Return the location of an error in a definition with the names of fields instead of their positions:
     `fields.3.default` is `currency.default`."""
-    position, _, rest = place.removeprefix("fields.").partition(".")
-    if not place.startswith("fields.") or not position.isdecimal() or int(position) >= len(fields):
-        return place
+    position, _, rest = location.removeprefix("fields.").partition(".")
+    if not location.startswith("fields.") or not position.isdecimal() or int(position) >= len(fields):
+        return location
     field = fields[int(position)]
-    return ".".join(filter(None, (str(field["id"]), place_by_name(rest, field.get("fields") or ()))))
+    return ".".join(filter(None, (str(field["id"]), location_by_name(rest, field.get("fields") or ()))))
 
 
 def with_field(store: Entity, field: Mapping[str, Any]) -> Entity:

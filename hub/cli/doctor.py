@@ -83,7 +83,7 @@ def in_force(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield (name, value, "set" or "") for each setting, without secrets."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        shown = settings.database_place if name == "database_url" else written(value)
+        shown = settings.database_address if name == "database_url" else written(value)
         yield name, shown, "" if value == field.default else "set"
 
 
@@ -139,7 +139,7 @@ async def data_folder(settings: Settings, _running: Control | None) -> Finding:
 
 def nearest(folder: Path) -> Path:
     """Return the folder, or its closest existing parent."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 async def free_space(settings: Settings, _running: Control | None) -> Finding:
@@ -155,13 +155,13 @@ async def listening(settings: Settings, running: Control | None) -> Finding:
             advice = f"Process {running.pid} holds the data folder and does not answer: look at its log, or restart it."
             return Finding("hub", f"{running.url}: {answer}", advice)
         return Finding("hub", f"process {running.pid} answers at {running.url}")
-    place = f"{settings.host}:{settings.port}"
+    address = f"{settings.host}:{settings.port}"
     try:
         with socket.create_server((settings.host, settings.port), family=family(settings.host)):
-            return Finding("hub", f"not running; {place} is free")
+            return Finding("hub", f"not running; {address} is free")
     except OSError as error:
         advice = "Stop the program that listens there, or choose another HUB_HOST and HUB_PORT."
-        return Finding("hub", f"not running; {place}: {error.strerror}", f"{advice}{hint_at_others()}")
+        return Finding("hub", f"not running; {address}: {error.strerror}", f"{advice}{hint_at_others()}")
 
 
 def hint_at_others() -> str:
@@ -187,25 +187,25 @@ async def ask(url: str) -> httpx.Response | str:
 
 
 async def database(settings: Settings, running: Control | None) -> Finding:
-    place = settings.database_place
+    address = settings.database_address
     if running and uses_other_database(settings, running):
         advice = f"Set HUB_DATABASE_URL as process {running.pid} has it, and check again."
-        return Finding("database", f"{place}: process {running.pid} uses another one, {running.database}", advice)
+        return Finding("database", f"{address}: process {running.pid} uses another one, {running.database}", advice)
     try:
         if settings.engine_url.startswith("mongodb"):
             found, advice = await examine_mongodb(settings.engine_url)
-            return Finding("database", f"{place}: {found}", advice)
+            return Finding("database", f"{address}: {found}", advice)
         if running:
-            return Finding("database", f"{place}: open in process {running.pid}")
-        return Finding("database", f"{place}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
+            return Finding("database", f"{address}: open in process {running.pid}")
+        return Finding("database", f"{address}: {look_at_sqlite(Path(settings.engine_url.removeprefix('sqlite:///')))}")
     except CannotOpen as error:
-        return Finding("database", f"{place}: cannot be used", str(error))
+        return Finding("database", f"{address}: cannot be used", str(error))
 
 
 def uses_other_database(settings: Settings, running: Control) -> bool:
     """Return whether the hub that runs on the data folder was started with another database URL than these
     settings."""
-    return running.database not in ("", settings.database_place)
+    return running.database not in ("", settings.database_address)
 
 
 async def read_database(
@@ -267,17 +267,17 @@ async def secret_key(settings: Settings, running: Control | None) -> Finding:
         found = find_key(settings)
     except CannotOpen as error:
         return Finding("secret key", str(error), "Put the key of this hub there: the content of its secret.key.")
-    place = "HUB_SECRET_KEY" if settings.secret_key.get_secret_value() else str(path)
+    address = "HUB_SECRET_KEY" if settings.secret_key.get_secret_value() else str(path)
     traces = await read_database(settings, running, stored_traces)
     if traces is None:
-        return Finding("secret key", f"{place}: not compared, see the database")
+        return Finding("secret key", f"{address}: not compared, see the database")
     if found is None:
         if not traces.are_there:
-            return Finding("secret key", f"{place}: made at the first start")
-        return Finding("secret key", f"{place}: missing", refusal(path, missing=True))
+            return Finding("secret key", f"{address}: made at the first start")
+        return Finding("secret key", f"{address}: missing", refusal(path, missing=True))
     if not traces.are_of(found.key):
-        return Finding("secret key", f"{place}: another one than the database's", refusal(path, missing=False))
-    return Finding("secret key", f"{place}: the database's" if traces.are_there else f"{place}: not yet used")
+        return Finding("secret key", f"{address}: another one than the database's", refusal(path, missing=False))
+    return Finding("secret key", f"{address}: the database's" if traces.are_there else f"{address}: not yet used")
 
 
 async def users(settings: Settings, running: Control | None) -> Finding:

@@ -15,7 +15,7 @@ from hub.cli.definition_changes import (
     PATHS,
     find_field,
     is_open,
-    place_by_name,
+    location_by_name,
     with_converted_field,
     with_field,
     with_renamed_field,
@@ -171,7 +171,9 @@ async def change(client: Client, store: Entity, parts: Entity, data: Any) -> Non
     try:
         await change_definition(client, store, parts, data)
     except Refused as refusal:
-        errors = {place_by_name(place, parts.get("fields") or ()): texts for place, texts in refusal.errors.items()}
+        errors = {
+            location_by_name(location, parts.get("fields") or ()): texts for location, texts in refusal.errors.items()
+        }
         if errors == refusal.errors:
             raise
         raise Failure(describe(refusal.message, errors)) from refusal

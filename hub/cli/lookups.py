@@ -28,7 +28,7 @@ class Unknown(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReferenceMember:
     """A member of a row, or of an object in it, that refers to entities: `holder[name]` becomes `holder[field]`.
     `path` leads to it."""
 
@@ -57,11 +57,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
-    """A row that refers to entities, with its places."""
+    """A row that refers to entities, with the members that do."""
 
     number: int
     entity: Entity
-    places: list[Place]
+    members: list[ReferenceMember]
 
     def closed(self) -> Row:
         return Row(self.number, orjson.dumps(self.entity))
@@ -110,10 +110,10 @@ class Lookups:
         if self._pattern is None or not self._pattern.search(row.body):
             return row
         entity = orjson.loads(row.body)
-        found = [*self._places(entity, self._inner)]
+        found = [*self._members(entity, self._inner)]
         return OpenRow(row.number, entity, found) if found else row
 
-    def _places(self, value: Entity, inner: Mapping[str, Document], above: str = "") -> Iterator[Place]:
+    def _members(self, value: Entity, inner: Mapping[str, Document], above: str = "") -> Iterator[ReferenceMember]:
         for name, item in value.items():
             each = inner.get(name)
             if each is None:
@@ -121,26 +121,26 @@ class Lookups:
                 each = inner.get(head, {}) if colon and path else {}
                 if each.get("type") == REFERENCE:
                     key = Key(each["store"], path, each.get("by") or ID)
-                    yield Place(value, name, head, above + name, key, bool(each.get("many")))
+                    yield ReferenceMember(value, name, head, above + name, key, bool(each.get("many")))
             elif each["type"] == REFERENCE:
                 if self._is_own(each):
                     key = Key(each["store"], each["by"], each["by"])
-                    yield Place(value, name, name, above + name, key, bool(each.get("many")))
+                    yield ReferenceMember(value, name, name, above + name, key, bool(each.get("many")))
             elif each["members"] and isinstance(item, dict):
-                yield from self._places(item, each["members"], f"{above}{name}.")
+                yield from self._members(item, each["members"], f"{above}{name}.")
             elif each["members"] and isinstance(item, list):
-                for place, part in enumerate(item):
+                for number, part in enumerate(item):
                     if isinstance(part, dict):
-                        yield from self._places(part, each["members"], f"{above}{name}.{place}.")
+                        yield from self._members(part, each["members"], f"{above}{name}.{number}.")
 
     # Rows that refer to rows of the same file.
 
     def _refers_to(self, row: OpenRow, sent: set[tuple[str, Json]]) -> bool:
-        own = [place for place in row.places if place.key.store == self.fields.store]
+        own = [member for member in row.members if member.key.store == self.fields.store]
         return any(
-            (place.key.path, self._canonical(place.key, value)) in sent
-            for place in own
-            for value in place.values
+            (member.key.path, self._canonical(member.key, value)) in sent
+            for member in own
+            for value in member.values
             if is_single(value)
         )
 
@@ -171,12 +171,12 @@ class Lookups:
         return rows
 
     def _faults(self, row: OpenRow) -> Iterator[Refusal]:
-        """Replace what the row refers to. Yield a refusal for each place that refers to nothing."""
-        for place in row.places:
+        """Replace what the row refers to. Yield a refusal for each member that refers to nothing."""
+        for member in row.members:
             try:
-                place.put([self._held(place.key, value) for value in place.values])
+                member.put([self._held(member.key, value) for value in member.values])
             except Unknown as error:
-                yield Refusal(row.number, place.path, str(error))
+                yield Refusal(row.number, member.path, str(error))
 
     def _held(self, key: Key, value: Any) -> Json:
         """Return what a reference holds for a value. Raises Unknown."""
@@ -204,8 +204,8 @@ class Lookups:
     async def _look_up(self, rows: Sequence[OpenRow]) -> None:
         """Look up the values that are not known yet."""
         wanted: dict[Key, list[Json]] = {}
-        for place in (place for row in rows for place in row.places):
-            if not place.key.is_held and place.key.path in self._keys(place.key):
-                values = [self._canonical(place.key, value) for value in place.values if is_single(value)]
-                wanted.setdefault(place.key, []).extend(values)
+        for member in (member for row in rows for member in row.members):
+            if not member.key.is_held and member.key.path in self._keys(member.key):
+                values = [self._canonical(member.key, value) for value in member.values if is_single(value)]
+                wanted.setdefault(member.key, []).extend(values)
         await self.targets.look_up(wanted)

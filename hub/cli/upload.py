@@ -98,13 +98,13 @@ async def repeated(request: Callable[[], Awaitable[T]]) -> T:
 
 
 def row_errors(part: Sequence[Row], error: Refused) -> list[Refusal]:
-    """Return the refusals of rows that an answer names by place: ``{"3.price": [text]}``. An answer about a single row
-    need not name it."""
+    """Return the refusals of rows that an answer names by position: ``{"3.price": [text]}``. An answer about a single
+    row need not name it."""
     named = []
     for path, texts in error.errors.items():
-        place, _, field = path.partition(".")
-        if place.isdecimal() and int(place) < len(part):
-            named.append(Refusal(part[int(place)].number, field, " ".join(texts)))
+        position, _, field = path.partition(".")
+        if position.isdecimal() and int(position) < len(part):
+            named.append(Refusal(part[int(position)].number, field, " ".join(texts)))
         elif len(part) == 1:
             named.append(Refusal(part[0].number, path, " ".join(texts)))
     if not named and len(part) == 1:

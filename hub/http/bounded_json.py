@@ -116,7 +116,7 @@ class _Array:
             self.at = between.end()
 
     def _piece(self) -> int:
-        """Parse up to a probable end of an item, at most `PIECE` bytes on. Return that place, or 0 if the guess
+        """Parse up to a probable end of an item, at most `PIECE` bytes on. Return that offset, or 0 if the guess
         failed."""
         if not self.separator or self.misses > _MOST_MISSES:
             return 0
@@ -176,5 +176,5 @@ def _after_blanks(body: bytes, at: int) -> int:
     return found.end() if found else at
 
 
-def _too_many(place: str, most: int, limit_name: str) -> InvalidEntity:
-    return InvalidEntity([Violation(place or "body", "too_many", str(most))]).at(limit_name)
+def _too_many(location: str, most: int, limit_name: str) -> InvalidEntity:
+    return InvalidEntity([Violation(location or "body", "too_many", str(most))]).at(limit_name)

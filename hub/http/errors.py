@@ -237,10 +237,10 @@ def describe(error: Exception) -> Failure:
 def _describe_request(error: RequestFailed) -> Failure:
     """Return the Failure of a batch, whose errors name the request at fault."""
     found = describe(error.reason)
-    place = f"requests.{error.index}"
-    errors = {f"{place}.{name}": texts for name, texts in found.errors.items()}
+    location = f"requests.{error.index}"
+    errors = {f"{location}.{name}": texts for name, texts in found.errors.items()}
     if not errors:
-        errors = {place: [f"This request fails: {found.status.value} {status_text(found.status)}."]}
+        errors = {location: [f"This request fails: {found.status.value} {status_text(found.status)}."]}
     return Failure(found.status, found.tags, errors, found.headers, error)
 
 
@@ -261,7 +261,7 @@ def _errors(error: Exception) -> Errors:
         case stores.InvalidEntity():
             found: dict[str, list[str]] = {}
             for v in error.violations:
-                found.setdefault(v.place, []).append(RULES[v.rule].format(detail=v.detail))
+                found.setdefault(v.location, []).append(RULES[v.rule].format(detail=v.detail))
             return found
         case auth.Explained():
             return {error.field: [error.text]}

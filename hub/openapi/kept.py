@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Annotated, Final
 
 from stores.bounds import Limit
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 MOST_DOCUMENT_BYTES: Final[Annotated[int, Limit("process", "bytes", "the oldest go, and are made again")]] = 33_554_432
 """Size of the OpenAPI documents that are kept."""
@@ -22,7 +22,7 @@ class KeptDocuments:
         self._kept: dict[Hashable, bytes] = {}
         self._bytes = 0
         self._generation = -1
-        self._places = Places(1, 1)
+        self._slots = FairSemaphore(1, 1)
 
     async def get(
         self, user: str, rights: Hashable, generation: Callable[[], int], make: Callable[[], Awaitable[bytes]]
@@ -31,7 +31,7 @@ class KeptDocuments:
         found = self._find(rights, generation())
         if found is not None:
             return found
-        async with self._places.place(user):
+        async with self._slots.slot(user):
             now = generation()
             found = self._find(rights, now)
             if found is None:

@@ -116,7 +116,7 @@ class Accounts:
         if the password is right, for a missing or wrong one-time code; and TooManyAttempts.
         """
         try:
-            with self._queue.place(address):
+            with self._queue.slot(address):
                 self._attempts.check_address(address)  # a refusal costs no spellings
                 names = spellings(login)
                 return await self._counted(Attempt(login, password, code, kind, address, agent), names)

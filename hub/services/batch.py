@@ -34,9 +34,9 @@ from stores.paths import value_at
 from stores.protocol import (
     Delete,
     Engine,
+    EntityKey,
     IdempotencyKey,
     Insert,
-    Place,
     Procedure,
     Revisions,
     Step,
@@ -90,8 +90,8 @@ class BatchRequest:
         return ("POST", "PATCH") if self.upsert else (self.method,)
 
     @property
-    def place(self) -> Place | None:
-        """The place of the entity that it changes, as far as it is known before the requests before it are done."""
+    def key(self) -> EntityKey | None:
+        """The key of the entity that it changes, as far as it is known before the requests before it are done."""
         if is_id(self.id):
             return self.store, "_id", self.id
         value = value_at(self.body, self.upsert) if self.upsert and self.body else None
@@ -181,8 +181,8 @@ class _Batch:
         """Return the procedure of the batch. Its outcome stands for those of all requests. Without `bulk`, it raises
         TooMuchForLoop if it takes long."""
         steps = partial(self._steps, bounded=not bulk)
-        places = tuple(place for request in self._requests if (place := request.place) is not None)
-        return Procedure(self._requests[0].store, steps, bulk, places, self._size)
+        keys = tuple(key for request in self._requests if (key := request.key) is not None)
+        return Procedure(self._requests[0].store, steps, bulk, keys, self._size)
 
     def _steps(self, *, bounded: bool) -> Steps:
         share = LoopShare(bounded=bounded and is_on_loop())

@@ -30,7 +30,7 @@ LOOKED_INTO_AT_ONCE: Final = 262_144
 """Bytes of values that are copied, and of answers that are parsed, on the event loop."""
 
 MEMBER: Final = "$ref"
-_PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,3})\.(.+)\Z", re.DOTALL)
+_REFERENCE: Final = re.compile(r"(0|[1-9][0-9]{0,3})\.(.+)\Z", re.DOTALL)
 _IN_TEXT: Final = re.compile(r'\{\s*"\$ref"\s*:\s*("(?:[^"\\]|\\.)*")\s*\}')
 _ID_BEGINS: Final = b'{"_id":"'
 _FORM: Final = 'A $ref is the number of an earlier request and one of its fields: "0._id".'
@@ -38,28 +38,28 @@ _FORM: Final = 'A $ref is the number of an earlier request and one of its fields
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference to the field at the dotted path of an answer. `place`: where it stands in its request."""
+    """A reference to the field at the dotted path of an answer. `location`: where it stands in its request."""
 
-    place: str
+    location: str
     request: int
     path: str
 
     @classmethod
-    def parse(cls, text: object, place: str, index: int) -> Reference:
+    def parse(cls, text: object, location: str, index: int) -> Reference:
         """Return the reference in request `index` with this text. Raises BadRequest."""
-        match = _PLACE.match(text) if isinstance(text, str) else None
+        match = _REFERENCE.match(text) if isinstance(text, str) else None
         if match is None:
-            raise BadRequest(place, _FORM)
+            raise BadRequest(location, _FORM)
         if int(match[1]) >= index:
-            raise BadRequest(place, f"A $ref names an earlier request, and request {match[1]} is none.")
-        return cls(place, int(match[1]), match[2])
+            raise BadRequest(location, f"A $ref names an earlier request, and request {match[1]} is none.")
+        return cls(location, int(match[1]), match[2])
 
     def value_in(self, answer: Entity) -> Any:
         """Return the value of the field. Raises BadRequest if the answer does not have it."""
         value: Any = answer
         for name in self.path.split("."):
             if not isinstance(value, dict) or name not in value:
-                raise BadRequest(self.place, f"The answer to request {self.request} has no field {self.path!r}.")
+                raise BadRequest(self.location, f"The answer to request {self.request} has no field {self.path!r}.")
             value = value[name]
         return value
 
@@ -68,16 +68,18 @@ def references_in(body: Any, index: int) -> Iterator[Reference]:
     """Yield the references in the body of request `index`. Raises BadRequest for a malformed one."""
     waiting: list[tuple[Any, str]] = [(body, "")]
     while waiting:
-        value, place = waiting.pop()
+        value, location = waiting.pop()
         if isinstance(value, dict):
             if is_reference(value):
-                yield Reference.parse(value[MEMBER], place or "body", index)
+                yield Reference.parse(value[MEMBER], location or "body", index)
                 continue
             members: Iterator[tuple[Any, Any]] = iter(value.items())
         else:
             members = enumerate(value)
         waiting += [
-            (item, f"{place}.{name}" if place else str(name)) for name, item in members if isinstance(item, dict | list)
+            (item, f"{location}.{name}" if location else str(name))
+            for name, item in members
+            if isinstance(item, dict | list)
         ]
 
 
@@ -122,15 +124,15 @@ class Answers:
         if reference.path == "_id" and (id := _id_of(text)) is not None:
             return id
         if self._parsed[0] != reference.request:
-            self._look_into(text, reference.place)
+            self._look_into(text, reference.location)
             self._parsed = reference.request, orjson.loads(text)
         return reference.value_in(self._parsed[1])
 
-    def _look_into(self, text: bytes, place: str) -> None:
+    def _look_into(self, text: bytes, location: str) -> None:
         self._looked_into += len(text)
         if self._looked_into > MOST_ANSWER_BYTES:
             said = f"The $ref of a batch look into answers of at most {MOST_ANSWER_BYTES} bytes together."
-            raise BadRequest(place, said).at("MOST_ANSWER_BYTES")
+            raise BadRequest(location, said).at("MOST_ANSWER_BYTES")
         self.share.spend(len(text), LOOKED_INTO_AT_ONCE)
 
 
@@ -150,20 +152,24 @@ class ReferenceResolver:
         self._index = index
         self._bytes = 0
 
-    def body(self, value: Any, place: str = "") -> Any:
+    def body(self, value: Any, location: str = "") -> Any:
         """Return a body with values in the place of references."""
         if is_reference(value):
-            return self._value(Reference.parse(value[MEMBER], place or "body", self._index))
+            return self._value(Reference.parse(value[MEMBER], location or "body", self._index))
         if isinstance(value, dict):
-            return {name: self._within(item, place, name) for name, item in value.items()}
-        return [self._within(item, place, number) for number, item in enumerate(value)]
+            return {name: self._within(item, location, name) for name, item in value.items()}
+        return [self._within(item, location, number) for number, item in enumerate(value)]
 
     def text(self, text: str) -> str:
         """Return a path with values in the place of references."""
         return _IN_TEXT.sub(lambda match: self._part(_text_of(match)), text)
 
-    def _within(self, value: Any, place: str, name: object) -> Any:
-        return self.body(value, f"{place}.{name}" if place else str(name)) if isinstance(value, dict | list) else value
+    def _within(self, value: Any, location: str, name: object) -> Any:
+        return (
+            self.body(value, f"{location}.{name}" if location else str(name))
+            if isinstance(value, dict | list)
+            else value
+        )
 
     def _part(self, text: str) -> str:
         value = self._value(Reference.parse(text, "path", self._index))
@@ -178,5 +184,5 @@ class ReferenceResolver:
         self._bytes += size
         if self._bytes > MOST_REFERENCED_BYTES:
             text = f"The $ref of one request stand for at most {MOST_REFERENCED_BYTES} bytes together."
-            raise BadRequest(reference.place, text).at("MOST_REFERENCED_BYTES")
+            raise BadRequest(reference.location, text).at("MOST_REFERENCED_BYTES")
         return value

@@ -145,7 +145,7 @@ def _check_at_once(definition: StoreDefinition, body: Entity, limits: EntityLimi
 
 
 def _placed(new: NewBody, index: int | None) -> NewBody:
-    """Return the body with the places of its violations in an array of bodies, or as it is if `index` is None."""
+    """Return the body with the locations of its violations in an array of bodies, or as it is if `index` is None."""
     if index is None:
         return new
     violations = [Violation(f"{index}.{v.field}", v.rule, v.detail) for v in new.violations]

@@ -79,15 +79,15 @@ class Credentials:
         if not isinstance(given, str) or not given:
             raise refuse(PROOF, f"The current password is needed to {purpose}.")
         account = _account(user)
-        with self.place(user):
+        with self.slot(user):
             self._attempts.take_of(account, principal.credential_id)
             if not (await self._passwords.verify(user.get("password"), given)).right:
                 raise refuse(PROOF, "This is not the current password.")
             self._attempts.succeeded_of(account, principal.credential_id)
 
-    def place(self, user: Entity) -> AbstractContextManager[None]:
-        """Occupy a place in the queue of password checks, of which an account has few. Raises TooManyAttempts."""
-        return self._queue.place(_account(user))
+    def slot(self, user: Entity) -> AbstractContextManager[None]:
+        """Occupy a slot in the queue of password checks, of which an account has few. Raises TooManyAttempts."""
+        return self._queue.slot(_account(user))
 
     def forgive(self, user: Entity) -> None:
         """Reset the limits after a new password: guesses of the old one no longer keep the user out."""

@@ -1,7 +1,7 @@
 """Changes of data in steps, for stores with more entities than one commit may change.
 
 The definition is changed first, and remembers in `pending` what is left to do. Each step is a commit of its own, which
-changes some entities, in order of creation, and moves the place in `pending`. Until the last step nobody else writes to
+changes some entities, in order of creation, and moves the mark in `pending`. Until the last step nobody else writes to
 the store, so that the rest is what it was when it was checked; an interrupted change goes on where it stopped.
 """
 
@@ -101,7 +101,7 @@ class _Step:
         numbers: dict[str, Mapping[str, int]] = {}
         for serial, ids in self._unnumbered.items():
             first = yield from take(serial, len(ids))
-            numbers[serial.field] = {id: first + place for place, id in enumerate(ids)}
+            numbers[serial.field] = {id: first + index for index, id in enumerate(ids)}
         change = DataChange(self._operations, self._definition, numbers)
         where, most = In(("_id",), self._ids), len(self._ids)
         return (yield from do(UpdateMany(self._definition.name, where, stamp_change({}), most, compute=change)))

@@ -97,7 +97,7 @@ class DataProcedure:
                 if len(entities) > self.most:
                     raise TooManyMatches(self.most)
             first = yield from take(serial, len(entities))
-            numbers[serial.field] = {entity["_id"]: first + place for place, entity in enumerate(entities)}
+            numbers[serial.field] = {entity["_id"]: first + index for index, entity in enumerate(entities)}
         if not self.operations:
             return NOTHING_WRITTEN
         change = DataChange(self.operations, self.definition, numbers)

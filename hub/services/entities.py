@@ -110,13 +110,13 @@ class EntityService:
         view = self._view(principal, store, "GET")
         # `dataclasses.replace` would take several times as long.
         query = Query(view.narrowed(query.where), query.sort, query.offset, query.limit, query.after)
-        place = self._long_lists.place(principal.user_id)
+        slot = self._long_lists.slot(principal.user_id)
         try:
-            listing = await self._engine.find(store, query, view.shown(projection), place.enter)
+            listing = await self._engine.find(store, query, view.shown(projection), slot.enter)
         except BaseException:
-            place.leave()
+            slot.leave()
             raise
-        body = listing.body if isinstance(listing.body, bytes) else place.held_by(listing.body)
+        body = listing.body if isinstance(listing.body, bytes) else slot.held_by(listing.body)
         return Listing(bind(listing.position, view.digest), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:

@@ -33,7 +33,7 @@ from stores.query import Query
 from stores.records import Entity, Json, is_id
 from stores.relation import Value
 from stores.threads import in_thread
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 T = TypeVar("T")
 PageWriter = Callable[..., T]
@@ -122,7 +122,7 @@ class Expansions:
     def __init__(self, engine: Engine, registry: StoreRegistry, long_lists: LongLists) -> None:
         self._engine = engine
         self._long_lists = long_lists
-        self._large = Places(MOST_LARGE_EXPANSIONS, MOST_LARGE_EXPANSIONS_EACH)
+        self._large = FairSemaphore(MOST_LARGE_EXPANSIONS, MOST_LARGE_EXPANSIONS_EACH)
         self._plans = KeptPlans(registry)
 
     async def get(self, principal: Principal, store: str, id: str, expand: Expand) -> tuple[bytes, int]:
@@ -142,27 +142,27 @@ class Expansions:
         plan = self._plans.plan(principal, store, expand)
         limit = min(query.limit, MOST_EXPANDED)
         query = Query(plan.view.narrowed(query.where), query.sort, query.offset, limit, query.after)
-        place = self._long_lists.place(principal.user_id)
+        slot = self._long_lists.slot(principal.user_id)
         async with self._expansion(principal) as expansion:
             try:
-                listing = await self._engine.find(store, query, plan.read, place.enter)
+                listing = await self._engine.find(store, query, plan.read, slot.enter)
                 page = await expansion.page_of(listing)
             finally:
-                place.leave()
+                slot.leave()
             position = bind(listing.position, plan.view.digest)
             return ExpandedPage(await expansion.expanded(page, plan, written_list), position, listing.next)
 
     def _expansion(self, principal: Principal) -> _Expansion:
-        return _Expansion(self._engine, self._large.place(principal.user_id))
+        return _Expansion(self._engine, self._large.slot(principal.user_id))
 
 
 class _Expansion:
     """One expansion, a context manager. What it reads is in memory until the answer is written. So when it gets large,
-    it takes a `place`, of which there are few, before it reads on."""
+    it takes a `slot`, of which there are few, before it reads on."""
 
-    def __init__(self, engine: Engine, place: AbstractAsyncContextManager[None]) -> None:
+    def __init__(self, engine: Engine, slot: AbstractAsyncContextManager[None]) -> None:
         self._engine = engine
-        self._place = place
+        self._slot = slot
         self._is_large = False
         self._bytes = 0
         self._on_loop = ON_LOOP
@@ -174,7 +174,7 @@ class _Expansion:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._is_large:
-            await self._place.__aexit__(kind, error, trace)
+            await self._slot.__aexit__(kind, error, trace)
 
     async def count(self, size: int) -> None:
         """Count bytes that the answer will have. Raises InvalidQuery when they are too many."""
@@ -186,7 +186,7 @@ class _Expansion:
 
     async def _grow(self) -> None:
         if not self._is_large:
-            await self._place.__aenter__()
+            await self._slot.__aenter__()
             self._is_large = True
 
     async def page_of(self, listing: Listing) -> _Page:
@@ -238,7 +238,7 @@ class _Expansion:
         return whole
 
     async def _read(self, hop: Hop, level: Level, values: tuple[Value, ...]) -> Texts:
-        """Read what a hop leads to. What turns out to be large is read again, in a place for large expansions."""
+        """Read what a hop leads to. What turns out to be large is read again, in a slot for large expansions."""
         try:
             if not self._is_large:
                 with suppress(ReadTooLarge):

@@ -22,8 +22,8 @@ def _with_key(field: Field, stores: Definitions, seen: frozenset[tuple[str, str]
     reference itself, and in a circle none of them has a type."""
     if field.fields:
         return replace(field, fields=tuple(_with_key(each, stores, seen) for each in field.fields))
-    place = field.store, field.by
-    if not field.by or field.store not in stores or place in seen:
+    referred = field.store, field.by
+    if not field.by or field.store not in stores or referred in seen:
         return field
     key = stores[field.store].by_id.get(field.by)
-    return field if key is None else replace(field, key=_with_key(key, stores, seen | {place}))
+    return field if key is None else replace(field, key=_with_key(key, stores, seen | {referred}))

@@ -117,7 +117,7 @@ class PasswordReset:
             raise _worthless() from None
         if user is None or user.get("disabled"):
             raise _worthless()
-        with self._credentials.place(user):  # for valid tokens only: others must not take up the user's places
+        with self._credentials.slot(user):  # for valid tokens only: others must not take up the user's slots
             await self._set(user, password)
 
     async def _set(self, user: Entity, password: str) -> None:

@@ -26,8 +26,8 @@ async def check_defaults(
     """Raise InvalidEntity for a default that refers to no entity, unless `old` has it too. Whether a writer will see
     the entity, and whether it stays, is not asked."""
     violations = [
-        Violation(place, "reference", relation.target)
-        for relation, place, values in _new_defaults(registry, old, new, operations)
+        Violation(location, "reference", relation.target)
+        for relation, location, values in _new_defaults(registry, old, new, operations)
         if await _is_any_missing(engine, registry, relation, values, operations)
     ]
     if violations:
@@ -37,16 +37,16 @@ async def check_defaults(
 def _new_defaults(
     registry: StoreRegistry, old: StoreDefinition | None, new: StoreDefinition, operations: DataOperations
 ) -> Iterator[tuple[Relation, str, frozenset[Value]]]:
-    """Yield (relation, place in the definition, values) of the defaults that refer to something new."""
+    """Yield (relation, location in the definition, values) of the defaults that refer to something new."""
     before = () if old is None else registry.with_keys(old).relations
     known = {(each.path, each.target, each.by): each.defaults for each in before}
     typed = registry.with_keys(new)
     for relation in typed.relations:
         source = operations.source_of(relation.field), *relation.path[1:]
         had = known.get((source, relation.target, held_by(relation, operations)), frozenset())
-        for place, values in default_references(typed.fields, relation.path):
+        for location, values in default_references(typed.fields, relation.path):
             if fresh := values - had:
-                yield relation, place, fresh
+                yield relation, location, fresh
 
 
 async def _is_any_missing(

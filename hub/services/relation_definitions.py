@@ -35,7 +35,7 @@ def check_targets(
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []
     targets: dict[str, Filter] = {}
-    for place, field in _references(new.fields, ""):
+    for location, field in _references(new.fields, ""):
         if (field.store, field.by or "_id") in known:
             continue
         if field.store != new.name and others.get(field.store, new) is None:
@@ -43,13 +43,13 @@ def check_targets(
         try:
             target = new if field.store == new.name else others.get(field.store) or registry.get(field.store)
         except NotFound:
-            violations.append(Violation(f"{place}store", "invalid", f"There is no store {field.store!r}."))
+            violations.append(Violation(f"{location}store", "invalid", f"There is no store {field.store!r}."))
             continue
         if target.system and target.name not in REFERABLE:
             text = f"Entities of {target.name} cannot be referred to: the hub removes them itself."
-            violations.append(Violation(f"{place}store", "invalid", text))
+            violations.append(Violation(f"{location}store", "invalid", text))
         elif field.by and (text := _why_no_key(target, field.by)):
-            violations.append(Violation(f"{place}by", "invalid", text))
+            violations.append(Violation(f"{location}by", "invalid", text))
         if not target.system and field.store != new.name:
             is_judged = bool(field.by) and field.store not in others
             targets[field.store] = _judged(target) if is_judged else targets.get(field.store, _named(field.store))
@@ -91,7 +91,7 @@ def check_conditions(registry: StoreRegistry, new: StoreDefinition) -> None:
     form. The text has the form that they have."""
     typed = registry.with_keys(new)
     violations = [
-        Violation(f"{index.place}.where.{'.'.join(leaf.path)}", "invalid", f"Must be {stored!r}, as it is stored.")
+        Violation(f"{index.location}.where.{'.'.join(leaf.path)}", "invalid", f"Must be {stored!r}, as it is stored.")
         for index in new.compounds
         for leaf in leaves(index.where)
         if (field := typed.field_at(leaf.path)) is not None and field.key is not None
@@ -149,9 +149,9 @@ def _refers_to(store: str) -> Filter:
     return Or(tuple(Equal((*["fields"] * level, "store"), store) for level in levels))
 
 
-def _references(fields: Iterable[Field], place: str) -> Iterator[tuple[str, Field]]:
+def _references(fields: Iterable[Field], prefix: str) -> Iterator[tuple[str, Field]]:
     for i, each in enumerate(fields):
-        here = f"{place}fields.{i}."
+        here = f"{prefix}fields.{i}."
         if each.store:
             yield here, each
         yield from _references(each.fields, here)

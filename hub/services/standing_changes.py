@@ -52,7 +52,7 @@ class Examination:
             for index in definition.compounds
             if index.unique
             and not numbered.intersection(index.paths)
-            and not changed.isdisjoint(path[0] for _, path in index.places())
+            and not changed.isdisjoint(path[0] for _, path in index.locations())
         ]
         self._seen = SeenValues()
         self._sharing: dict[tuple[str, ...], EntityCount] = {}
@@ -79,8 +79,8 @@ class Examination:
         try:
             changed = self._change.of(entity)
         except Obstructed as obstructed:
-            for place in obstructed.found.items():
-                self._obstacles.setdefault(place, EntityCount()).add(entity)
+            for obstacle in obstructed.found.items():
+                self._obstacles.setdefault(obstacle, EntityCount()).add(entity)
             return True
         after = {**entity, **changed.fields}
         for name in changed.removed:

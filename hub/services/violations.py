@@ -1,4 +1,4 @@
-"""Violations in callers' input, and their places.
+"""Violations in callers' input, and their locations.
 
 Fields that a caller sends back unchanged are accepted even if they are invalid: the entity may be older than its
 store's definition, or another program may have written it.

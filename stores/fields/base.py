@@ -34,21 +34,21 @@ class Rejected(Exception):
     def __init__(self, rule: str, detail: str = "") -> None:
         super().__init__(rule, detail)
 
-    def at(self, place: str) -> Iterator[Violation]:
+    def at(self, location: str) -> Iterator[Violation]:
         """Yield the violations, for a value at this dotted path."""
         rule, detail = self.args
-        yield Violation(place, rule, detail)
+        yield Violation(location, rule, detail)
 
 
 class PartsRejected(Rejected):
-    """A list or an object with rejected parts. The places of the violations are paths inside the value."""
+    """A list or an object with rejected parts. The locations of the violations are paths inside the value."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         Exception.__init__(self, *violations)
 
-    def at(self, place: str) -> Iterator[Violation]:
+    def at(self, location: str) -> Iterator[Violation]:
         for violation in self.args:
-            yield Violation(f"{place}.{violation.field}", violation.rule, violation.detail)
+            yield Violation(f"{location}.{violation.field}", violation.rule, violation.detail)
 
 
 class FieldSettings(Protocol):

@@ -48,10 +48,10 @@ def is_list(field: FieldSettings) -> bool:
     return field.many or field.kind.listed
 
 
-def _ended(field: FieldSettings, place: str, segment: str) -> DeadEnd:
+def _ended(field: FieldSettings, location: str, segment: str) -> DeadEnd:
     if field.store:
-        reason = f"{place} is a Reference, and a path does not reach into {field.store}"
+        reason = f"{location} is a Reference, and a path does not reach into {field.store}"
         return DeadEnd(reason, f"ask {field.store} first, or use expand")
     if field.members:
-        return DeadEnd(f"{place} has no field {segment!r}")
-    return DeadEnd(f"{place} has no fields, because its type is {field.kind.name}")
+        return DeadEnd(f"{location} has no field {segment!r}")
+    return DeadEnd(f"{location} has no fields, because its type is {field.kind.name}")

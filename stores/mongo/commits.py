@@ -54,7 +54,7 @@ from stores.rechecking import check_changes
 from stores.superseded import changed_definitions
 from stores.tasks import end_tasks
 from stores.threads import of_transaction
-from stores.turns import Places
+from stores.turns import FairSemaphore
 
 T = TypeVar("T")
 Attempt = Callable[[], Awaitable[list[Written]]]
@@ -94,8 +94,8 @@ class Committer:
         self._watch: asyncio.Task[None] | None = None
         self._batched_inserts = BatchedInserts(connection)
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._places = Places(_TRANSACTIONS, _TRANSACTIONS_EACH)
-        self._bulk_places = Places(_BULK, _BULK_EACH)
+        self._slots = FairSemaphore(_TRANSACTIONS, _TRANSACTIONS_EACH)
+        self._bulk_slots = FairSemaphore(_BULK, _BULK_EACH)
         self._large = asyncio.Lock()
         self._gate = DefinitionGate()
         self._entity_turns = EntityTurns()
@@ -279,10 +279,10 @@ class Committer:
     async def _turn(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
         """Wait for the turn of a transaction, and hold it while the block runs. Bulk changes wait only for each other.
         Raises TooManySlowWrites."""
-        places = self._bulk_places if is_bulk(writes) else self._places
+        slots = self._bulk_slots if is_bulk(writes) else self._slots
         async with AsyncExitStack() as held:
             async with longest_wait():
-                await held.enter_async_context(places.place(by or ""))
+                await held.enter_async_context(slots.slot(by or ""))
                 await held.enter_async_context(self._turns)
             yield
 

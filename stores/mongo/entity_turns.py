@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 
 from stores.mongo.room import longest_wait
 from stores.paths import value_at
-from stores.protocol import Delete, Place, Procedure, Update, Upsert, Write
-from stores.turns import Places
+from stores.protocol import Delete, EntityKey, Procedure, Update, Upsert, Write
+from stores.turns import FairSemaphore
 
 _MOST_IN_TURN: Final = 500
 """Entities for whose turns one commit waits. With more, the commit relies on being repeated."""
@@ -25,44 +25,44 @@ _MOST_IN_TURN: Final = 500
 
 class EntityTurns:
     def __init__(self) -> None:
-        self._turns: WeakValueDictionary[Place, Places] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[EntityKey, FairSemaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def of(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
         """Wait for the turns of a user's commit at its entities, and hold them while the block runs. Raises
         TooManySlowWrites."""
-        places = self._places(writes)
-        if not places:
+        keys = self._keys(writes)
+        if not keys:
             yield
             return
         async with AsyncExitStack() as held:
             async with longest_wait():
-                for place in places:
-                    turns = self._turns.setdefault(place, Places(most=1, each=1))
-                    await held.enter_async_context(turns.place(by or ""))
+                for key in keys:
+                    turns = self._turns.setdefault(key, FairSemaphore(most=1, each=1))
+                    await held.enter_async_context(turns.slot(by or ""))
             yield
 
-    def _places(self, writes: Sequence[Write]) -> list[Place]:
-        """Return the places at which the commit waits, in the same order for all commits."""
-        places: set[Place] = set()
+    def _keys(self, writes: Sequence[Write]) -> list[EntityKey]:
+        """Return the keys of the entities for which the commit waits, in the same order for all commits."""
+        keys: set[EntityKey] = set()
         others: list[Update | Upsert | Delete] = []
         for write in writes:
             if isinstance(write, Procedure):
-                places.update(write.places)
+                keys.update(write.keys)
             elif isinstance(write, Delete) or (isinstance(write, Update | Upsert) and write.compute is None):
                 others.append(write)
-            elif isinstance(write, Update | Upsert) and (place := _place_of(write)) is not None:
-                places.add(place)
+            elif isinstance(write, Update | Upsert) and (key := _key_of(write)) is not None:
+                keys.add(key)
         if len(others) <= _MOST_IN_TURN:
-            places.update(place for w in others if (place := _place_of(w)) is not None and place in self._turns)
-        return sorted(places, key=repr) if len(places) <= _MOST_IN_TURN else []
+            keys.update(key for w in others if (key := _key_of(w)) is not None and key in self._turns)
+        return sorted(keys, key=repr) if len(keys) <= _MOST_IN_TURN else []
 
 
-def _place_of(write: Update | Upsert | Delete) -> Place | None:
+def _key_of(write: Update | Upsert | Delete) -> EntityKey | None:
     if isinstance(write, Update | Delete):
         return write.store, "_id", write.id
     value = value_at(write.entity, write.key)
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # equal numbers are one place, and have one order
-    # True would equal 1, but have another place in the order.
+        value = int(value)  # equal numbers are one key, and have one place in the order
+    # True would equal 1, but has another place in the order.
     return None if value is None or isinstance(value, bool) else (write.store, write.key, value)

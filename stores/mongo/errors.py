@@ -119,11 +119,11 @@ def store_errors() -> Iterator[None]:
 
 
 @contextmanager
-def refusals_at(index: int, places: Sequence[int] | None = None) -> Iterator[None]:
+def refusals_at(index: int, indexes: Sequence[int] | None = None) -> Iterator[None]:
     """Raise the refusal of an entity by an index, as DuplicateValue or ParallelArrays, with the position `index` in the
     commit.
 
-    For a bulk write, the place of its failed operation is added: that in `places`, if given, or else its number.
+    For a bulk write, the index of its failed operation is added: that in `indexes`, if given, or else its number.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def refusals_at(index: int, places: Sequence[int] | None = None) -> Iterator[Non
         refusal = _duplicate(error) or _parallel(error)
         if refusal is None:
             raise
-        refusal.index = index + (refusal.index if places is None else places[refusal.index])
+        refusal.index = index + (refusal.index if indexes is None else indexes[refusal.index])
         raise refusal from error
 
 

@@ -83,8 +83,8 @@ def beyond_key(sort: Order, after: Key, key: str) -> Match:
     """Return the exact condition on a sort key that an aggregation has stored in the field `key`."""
     alternatives: list[Any] = []
     ties: list[Any] = []
-    for place, (value, field) in enumerate(zip(after, sort, strict=True)):
-        have = {"$arrayElemAt": [f"${key}", place]}
+    for index, (value, field) in enumerate(zip(after, sort, strict=True)):
+        have = {"$arrayElemAt": [f"${key}", index]}
         want = _from_key(value, field)
         alternatives.append({"$and": [*ties, _compare(have, want, "$lt" if field.descending else "$gt")]})
         ties.append(_compare(have, want, "$eq"))

@@ -81,9 +81,9 @@ class Reader:
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
-                if before_long is not None and (place := before_long()) is not None:
+                if before_long is not None and (slot := before_long()) is not None:
                     rows.clear()
-                    await place
+                    await slot
                     rows, at, _ = await self._head(selection, query.offset, query.limit + 1)
                 return await self._long(selection, query, render, rows, at)
         more = len(rows) > query.limit > 0

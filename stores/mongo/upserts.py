@@ -24,10 +24,10 @@ from stores.threads import in_thread
 
 @dataclass(slots=True)
 class Part:
-    """Writes for one request, and their places in the array."""
+    """Writes for one request, and their indexes in the array."""
 
     statements: list[InsertOne[Document] | UpdateOne] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
     size: int = 0
 
 
@@ -40,7 +40,7 @@ class UpsertRun:
         self._met = met
         self._key = writes[0].key
         values = (value_at(write.entity, self._key) for write in writes)
-        self._places = {value: place for place, value in enumerate(values) if value is not None}
+        self._indexes = {value: index for index, value in enumerate(values) if value is not None}
         self._statements: dict[int, InsertOne[Document] | UpdateOne] = {}
         self._outcome: dict[int, Written] = {}
         self._most_computed = max(0 if w.compute is None else w.compute.size for w in writes)
@@ -48,7 +48,7 @@ class UpsertRun:
     @property
     def match(self) -> Match:
         """The condition for the entities that the writes may meet."""
-        return conjunction({self._key: {"$in": [*self._places]}}, compile_filter(self._writes[0].where))
+        return conjunction({self._key: {"$in": [*self._indexes]}}, compile_filter(self._writes[0].where))
 
     async def meet(self, row: RawBSONDocument) -> None:
         """Merge the write with this value of the key into an entity. Raises UpsertTooLarge, and the InvalidEntity of
@@ -62,54 +62,54 @@ class UpsertRun:
         document = decoded(row)
         value = value_at(document, self._key)
         # An array with the value as an element, or a number of a type that JSON does not have: no entity to merge into.
-        place = self._places.get(value) if isinstance(value, str | int | float) else None
-        if place is None:
+        index = self._indexes.get(value) if isinstance(value, str | int | float) else None
+        if index is None:
             return
-        made = alter_document(document, self._writes[place], self._by)
+        made = alter_document(document, self._writes[index], self._by)
         self._met.add(made.before)
         if made.update is not None:
-            self._statements[place] = UpdateOne({"_id": made.id}, made.update)
-        self._outcome[place] = made.written
+            self._statements[index] = UpdateOne({"_id": made.id}, made.update)
+        self._outcome[index] = made.written
 
-    def has_met(self, place: int) -> bool:
-        """Return whether the write at this place has met an entity."""
-        return place in self._outcome
+    def has_met(self, index: int) -> bool:
+        """Return whether the write at this index has met an entity."""
+        return index in self._outcome
 
-    def add_new(self, place: int, entity: Entity) -> None:
-        """Insert the entity of the write at this place, which has met none. Raises InvalidEntity."""
-        if missing := self._writes[place].missing:
+    def add_new(self, index: int, entity: Entity) -> None:
+        """Insert the entity of the write at this index, which has met none. Raises InvalidEntity."""
+        if missing := self._writes[index].missing:
             raise InvalidEntity(missing)
-        self._statements[place] = InsertOne(to_document(entity, self._by))
+        self._statements[index] = InsertOne(to_document(entity, self._by))
         # The same text as that of the document: an entity begins with its `_id`, as a document does.
-        self._outcome[place] = Written(orjson.dumps(entity), revision(entity))
+        self._outcome[index] = Written(orjson.dumps(entity), revision(entity))
 
-    def check_size(self, place: int, most: int) -> None:
-        """Raise EntityTooLarge if the write at this place makes an entity of more than `most` bytes."""
-        statement = self._statements.get(place)
-        write = self._writes[place]
+    def check_size(self, index: int, most: int) -> None:
+        """Raise EntityTooLarge if the write at this index makes an entity of more than `most` bytes."""
+        statement = self._statements.get(index)
+        write = self._writes[index]
         plain = isinstance(statement, UpdateOne) and write.compute is None
         shares = plain and records.concerns_system_fields(write.changes)
         if statement is not None and not shares:
-            check_size(self._outcome[place].entity, most)
+            check_size(self._outcome[index].entity, most)
 
     @property
     def size(self) -> int:
         """The bytes of the entities that are written."""
-        return sum(len(self._outcome[place].entity) for place in self._statements)
+        return sum(len(self._outcome[index].entity) for index in self._statements)
 
     def parts(self) -> Iterator[Part]:
         """Yield the writes in their order, in parts of about `PART_BYTES`."""
         part = Part()
-        for place in sorted(self._statements):
-            part.statements.append(self._statements.pop(place))
-            part.places.append(place)
-            part.size += len(self._outcome[place].entity)
-            if part.size > PART_BYTES or len(part.places) == PART_WRITES:
+        for index in sorted(self._statements):
+            part.statements.append(self._statements.pop(index))
+            part.indexes.append(index)
+            part.size += len(self._outcome[index].entity)
+            if part.size > PART_BYTES or len(part.indexes) == PART_WRITES:
                 yield part
                 part = Part()
-        if part.places:
+        if part.indexes:
             yield part
 
     def outcome(self) -> list[Written]:
         """Return the outcomes of all writes, in their order."""
-        return [self._outcome[place] for place in range(len(self._writes))]
+        return [self._outcome[index] for index in range(len(self._writes))]

@@ -183,18 +183,18 @@ class WriteExecutor:
             await run.meet(row)
             if turn.is_over:
                 await turn.pass_on()
-        unmet = [place for place in range(len(writes)) if not run.has_met(place)]
-        entities = await numbered(self._connection, [writes[place].entity for place in unmet], writes[0].serials)
-        for place, entity in zip(unmet, entities, strict=True):
-            run.add_new(place, entity)
+        unmet = [index for index in range(len(writes)) if not run.has_met(index)]
+        entities = await numbered(self._connection, [writes[index].entity for index in unmet], writes[0].serials)
+        for index, entity in zip(unmet, entities, strict=True):
+            run.add_new(index, entity)
             if turn.is_over:
                 await turn.pass_on()
-        for place in range(len(writes)):
-            with refused_at(start + place):
-                run.check_size(place, self._most_bytes)
+        for index in range(len(writes)):
+            with refused_at(start + index):
+                run.check_size(index, self._most_bytes)
         await self._make_room(run.size)
         for part in run.parts():
-            with refusals_at(start, part.places):
+            with refusals_at(start, part.indexes):
                 await collection.bulk_write(part.statements, session=self._session)
         return run.outcome()
 

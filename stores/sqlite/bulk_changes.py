@@ -82,7 +82,7 @@ class BulkChanges:
         except ReadTimeout:
             pass
         try:
-            async with self._turns.long_place():
+            async with self._turns.long_slot():
                 for _ in range(SEARCHES):
                     found = await self._search(write)
                     with suppress(ReadTimeout):

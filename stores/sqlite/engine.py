@@ -217,8 +217,8 @@ class SQLiteEngine:
         self, table: StoreTable, query: Query, render: lists.Render, before_long: BeforeLong | None
     ) -> Listing:
         """Return a list whose body is read while it is sent. The reading stops when the body is closed."""
-        if before_long is not None and (place := before_long()) is not None:
-            await place
+        if before_long is not None and (slot := before_long()) is not None:
+            await slot
         chunk = self.options.chunk_bytes
         pieces = self._readers.stream(lambda c: lists.stream_page(c, table, query, render, chunk))
         head = await anext(pieces)

@@ -89,11 +89,11 @@ def compile_order(compiler: Compiler, wanted: Query) -> Order:
         return _by_one_key(compiler, query)
     columns: list[Column] = []
     after: list[object] = []
-    for place, sort in enumerate(query.sort):
+    for index, sort in enumerate(query.sort):
         made = _special(sort) if sort in special else [_plain(compiler, sort, filled)]
         columns += made
         if query.after is not None:
-            value = query.after[place]
+            value = query.after[index]
             after += _special_values(value) if sort in special else [_plain_value(value)]
     if query.after is None:
         return Order((KeyRange("1", tuple(columns)),))

@@ -45,10 +45,10 @@ _NOTABLE: Final = 0.0005
 """Seconds of a read on the loop from which it counts in the loop's time: most reads take less."""
 
 _MOMENT: Final = 0.1
-"""Seconds of a read in a short place of a thread (see `stores.read_turns`)."""
+"""Seconds of a read in a short slot of a thread (see `stores.read_turns`)."""
 
 _MOMENTS: Final = 2
-"""Reads in short places at the same time, each of another user."""
+"""Reads in short slots at the same time, each of another user."""
 
 _MOMENT_CACHE_KIB: Final = 4_096
 

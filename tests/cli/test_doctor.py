@@ -195,7 +195,7 @@ def test_settings_are_shown_without_secrets(hub: CommandLine) -> None:
 )
 def test_the_place_of_a_database_has_no_password(url: str, place: str) -> None:
     """The password may have any characters, and MongoDB's driver may refuse the URL."""
-    assert Settings(database_url=SecretStr(url)).database_place == place
+    assert Settings(database_url=SecretStr(url)).database_address == place
 
 
 @pytest.mark.engine("mongodb")

@@ -40,13 +40,13 @@ async def test_many_are_collected_in_a_thread(
 ) -> None:
     """Only what fields with references hold counts."""
     monkeypatch.setattr(reference_keeper, "COLLECTED_AT_ONCE", 50)
-    places, threads = Relation.places, set[threading.Thread]()
+    locations, threads = Relation.locations, set[threading.Thread]()
 
     def noted(self: Relation, entity: Entity) -> object:
         threads.add(threading.current_thread())
-        return places(self, entity)
+        return locations(self, entity)
 
-    monkeypatch.setattr(Relation, "places", noted)
+    monkeypatch.setattr(Relation, "locations", noted)
     for count, on_loop in ((40, True), (60, False)):
         threads.clear()
         writes = writes_with(count)

@@ -88,7 +88,7 @@ async def ids(engine: Engine, store: str) -> list[str]:
     return [each["_id"] for each in await engine.entities(store, Query())]
 
 
-def places(error: pytest.ExceptionInfo[InvalidEntity]) -> list[tuple[str, str, str]]:
+def locations(error: pytest.ExceptionInfo[InvalidEntity]) -> list[tuple[str, str, str]]:
     return [(each.field, each.rule, each.detail) for each in error.value.violations]
 
 
@@ -97,7 +97,7 @@ async def test_what_is_referred_to_exists_in_sight(engine: Engine) -> None:
     await create(engine, TAGS, code="a")
     with pytest.raises(InvalidEntity) as missing:
         await create(engine, ORDERS, customer=new_id(), tags=["a", "b", 5])
-    assert places(missing) == [
+    assert locations(missing) == [
         ("customer", "reference", CUSTOMERS),
         ("tags.1", "reference", TAGS),
         ("tags.2", "reference", TAGS),
@@ -105,7 +105,7 @@ async def test_what_is_referred_to_exists_in_sight(engine: Engine) -> None:
     for hidden in (NOTHING, None):
         with pytest.raises(InvalidEntity) as unseen:
             await create(engine, ORDERS, lambda store, hidden=hidden: hidden, customer=customer["_id"])
-        assert places(unseen) == [("customer", "reference", CUSTOMERS)]
+        assert locations(unseen) == [("customer", "reference", CUSTOMERS)]
     assert await ids(engine, ORDERS) == []
     made = await create(engine, ORDERS, customer=customer["_id"], tags=["a"])
     assert await ids(engine, ORDERS) == [made["_id"]]
@@ -167,8 +167,8 @@ async def test_references_inside_of_objects(engine: Engine) -> None:
         {"n": 3, "product": None, "more": None},
     ]
     order = entity(lines=lines)
-    assert list(product.places(order)) == [("lines.0.product", tags[0]), ("lines.1.product", tags[1])]
-    assert [place for place, _ in others.places(order)] == ["lines.0.more.others.0", "lines.0.more.others.1"]
+    assert list(product.locations(order)) == [("lines.0.product", tags[0]), ("lines.1.product", tags[1])]
+    assert [location for location, _ in others.locations(order)] == ["lines.0.more.others.0", "lines.0.more.others.1"]
     await engine.commit([Insert(ORDERS, order)], USER)
     await delete(engine, TAGS, tags[1], (product, others))
     [left] = await engine.entities(ORDERS, Query())

@@ -172,16 +172,16 @@ def test_after_a_gap_only_guesses_of_passwords_are_forgiven() -> None:
 
 
 def test_one_address_takes_half_of_the_queue() -> None:
-    """The other half is for other addresses; a place becomes free when its login is done."""
+    """The other half is for other addresses; a slot becomes free when its login is done."""
     queue = LoginQueue(4)
-    with queue.place("192.0.2.1"), queue.place("192.0.2.1"):
-        with pytest.raises(TooManyAttempts), queue.place("192.0.2.1"):
+    with queue.slot("192.0.2.1"), queue.slot("192.0.2.1"):
+        with pytest.raises(TooManyAttempts), queue.slot("192.0.2.1"):
             pass
-        with queue.place("192.0.2.2"), queue.place("2001:db8::1"):
-            with pytest.raises(TooManyAttempts) as refusal, queue.place("192.0.2.3"):
+        with queue.slot("192.0.2.2"), queue.slot("2001:db8::1"):
+            with pytest.raises(TooManyAttempts) as refusal, queue.slot("192.0.2.3"):
                 pass
             assert refusal.value.limit_name == "login_queue"
-    with queue.place("192.0.2.1"):
+    with queue.slot("192.0.2.1"):
         pass
 
 
@@ -244,14 +244,14 @@ async def test_logins_and_passwords_that_are_costly_to_prepare_do_not_block_the_
         refused(await user.patch(f"/users/{member.id}", {"email": "a@example.org", "current_password": long}), 400)
 
 
-@pytest.mark.parametrize(("tried", "places"), [(10, 8), (0, 0)])
+@pytest.mark.parametrize(("tried", "slots"), [(10, 8), (0, 0)])
 async def test_refused_addresses_cost_no_preparation_of_the_login(
-    tried: int, places: int, monkeypatch: pytest.MonkeyPatch
+    tried: int, slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place in the queue and the attempts of the address are tested before."""
+    """The slot in the queue and the attempts of the address are tested before."""
     prepared = Mock(return_value=("ada", "ada"))
     monkeypatch.setattr(accounts, "spellings", prepared)
-    limits = LoginAttempts(1, 300), LoginQueue(places, places)
+    limits = LoginAttempts(1, 300), LoginQueue(slots, slots)
     for n in range(tried):
         limits[0].take(f"name {n}", "192.0.2.1")
     signing_in = accounts.Accounts(Mock(), Mock(), Mock(), *limits, Mock(), AsyncMock(), 1, 1, 1, Mock())

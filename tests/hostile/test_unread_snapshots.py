@@ -17,7 +17,7 @@ import pytest
 from hub.http.errors import describe
 from realtime.unread import UnreadLists
 from stores.errors import TooManyLists, Unavailable
-from stores.long_lists import LongLists, Place
+from stores.long_lists import ListSlot, LongLists
 from tests.hostile.harness import resident
 from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Client, Hub, eventually, running_hub
@@ -226,14 +226,14 @@ async def test_one_user_leaves_bytes_to_others() -> None:
     assert unread.bytes == 0
 
 
-async def entered(place: Place, patience: float) -> None:
-    if (waiting := place.enter(patience)) is not None:
+async def entered(slot: ListSlot, patience: float) -> None:
+    if (waiting := slot.enter(patience)) is not None:
         await waiting
 
 
 async def test_a_place_goes_to_the_list_that_has_waited_longest() -> None:
-    places = LongLists(1)
-    first, *others = (places.place("a") for _ in range(4))
+    slots = LongLists(1)
+    first, *others = (slots.slot("a") for _ in range(4))
     assert first.enter() is None
     with pytest.raises(TooManyLists):
         await entered(others[0], 0.001)

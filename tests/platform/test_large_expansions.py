@@ -59,9 +59,9 @@ def entities_of(page: ExpandedPage) -> list[Entity]:
 
 
 async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expansions: Expansions) -> None:
-    places = expansions._large
+    slots = expansions._large
     for _ in range(MOST_LARGE_EXPANSIONS_EACH):
-        await places._enter(ME)
+        await slots._enter(ME)
     small = await read(expansions, "sources", 1, "to")
     assert entities_of(small)[0]["to"]["text"] == "small"
     waiting = [
@@ -71,7 +71,7 @@ async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expa
     try:
         done, _ = await asyncio.wait(waiting, timeout=0.2)
         assert not done
-        places._leave(ME)
+        slots._leave(ME)
         page, below = await asyncio.gather(*waiting)
     finally:
         await end(*waiting)
@@ -79,8 +79,8 @@ async def test_a_large_expansion_waits_for_a_place_and_a_small_one_does_not(expa
     assert [len(each["to"]["text"]) > 5 for each in entities_of(page)] == [False, True, True]
     assert [len(each["sources(to)"]) for each in entities_of(below)] == [1, 2]
     for _ in range(MOST_LARGE_EXPANSIONS_EACH - 1):
-        places._leave(ME)
-    assert not places._occupancy._inside
+        slots._leave(ME)
+    assert not slots._occupancy._inside
 
 
 @pytest.mark.parametrize(("field", "is_in_thread"), [("to", False), ("several", True)])

@@ -23,7 +23,7 @@ def steps() -> Steps:
 
 
 def procedure(*ids: str) -> Procedure:
-    return Procedure("others", steps, places=tuple((STORE, "_id", id) for id in ids))
+    return Procedure("others", steps, keys=tuple((STORE, "_id", id) for id in ids))
 
 
 def increment(id: str) -> Update:
@@ -71,7 +71,7 @@ async def test_users_take_turns() -> None:
     assert done.index("bob") <= 2
 
 
-async def test_true_is_no_place_of_an_upsert() -> None:
+async def test_true_is_no_key_of_an_upsert() -> None:
     """It equals 1, but has another place in the order: two commits would wait for each other."""
     upserts = [[Upsert(STORE, "k", {"k": k}, {}, compute=COMPUTED) for k in keys] for keys in ((True, 5), (1, 5))]
     assert sorted(await order_of(*upserts)) == [0, 1]
@@ -79,7 +79,7 @@ async def test_true_is_no_place_of_an_upsert() -> None:
 
 async def test_procedures_and_computed_changes_take_turns() -> None:
     upsert = Upsert(STORE, "code", {"code": 5}, {}, compute=COMPUTED)
-    other = Procedure(STORE, steps, places=((STORE, "code", 5), (STORE, "_id", "a")))
+    other = Procedure(STORE, steps, keys=((STORE, "code", 5), (STORE, "_id", "a")))
     assert await order_of([other], [upsert], [increment("a")]) == [0, 2, 1]
     assert await order_of([increment("a")], [other], [procedure("a")]) == [0, 1, 2]
 

@@ -39,7 +39,7 @@ def test_a_broken_rule_names_its_place(document: Any, field: str, rule: str) -> 
 def test_a_name_that_is_too_long_is_shown_cut() -> None:
     """It is known whole, so that a field that is sent back unchanged can be found by it."""
     [violation] = check_document({"x" * 11: 1}, EntityLimits(name_length=10))
-    assert (violation.field, violation.place) == ("x" * 11, "x" * 10)
+    assert (violation.field, violation.location) == ("x" * 11, "x" * 10)
     assert str(InvalidEntity([violation])) == "x" * 10 + ": name_too_long 10"
 
 

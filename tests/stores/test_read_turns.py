@@ -72,8 +72,8 @@ async def test_no_owner_has_all_places_and_owners_take_turns() -> None:
     assert [await task for task in tasks] == ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
 
 
-async def test_a_read_that_is_not_done_in_a_moment_waits_for_a_long_place() -> None:
-    """In a long place it has the full timeout. The number of waiting reads per owner is limited."""
+async def test_a_read_that_is_not_done_in_a_moment_waits_for_a_long_slot() -> None:
+    """In a long slot it has the full timeout. The number of waiting reads per owner is limited."""
     readers = Readers(turns())
     tasks = [await readers.start(name) for name in ("a1", "a2", "a3", "a4", "a5")]
     for name in ("a2", "a3", "a4"):
@@ -100,7 +100,7 @@ async def test_an_owner_of_slow_reads_has_fewer_places_to_try_others_in() -> Non
     assert readers.begun[4:] == [("a5", 0.1)]
     await readers.end("a3")
     await readers.end("a4")
-    assert len(readers.begun) == 5, "a2 waits for a long place, and a5 has the one place that is left to a"
+    assert len(readers.begun) == 5, "a2 waits for a long slot, and a5 has the one slot that is left to a"
     tasks += [await readers.start(name) for name in ("b1", "b2")]
     assert readers.begun[5:] == [("b1", 0.1), ("b2", 0.1)]
     await readers.end("a1")
@@ -121,7 +121,7 @@ async def test_a_read_waits_no_longer_than_it_may_take() -> None:
     await readers.end("a1")
     await readers.end("a2")
     assert (await readers.start("a4")).done() is False
-    assert readers.begun[-1][0] == "a4", "no place was lost"
+    assert readers.begun[-1][0] == "a4", "no slot was lost"
     await readers.end("a4")
 
 
@@ -144,12 +144,12 @@ async def test_a_read_that_is_cancelled_leaves_its_place() -> None:
     await readers.end("a6")
     await asyncio.gather(*tasks, fifth, sixth, return_exceptions=True)
     last = [await readers.start(name) for name in ("a7", "a8")]
-    assert [name for name, _ in readers.begun[-2:]] == ["a7", "a8"], "no place was lost"
+    assert [name for name, _ in readers.begun[-2:]] == ["a7", "a8"], "no slot was lost"
     await end(*last)
 
 
 async def test_a_thread_keeps_its_place_until_it_is_done() -> None:
-    """The thread keeps its place even if the caller is cancelled."""
+    """The thread keeps its slot even if the caller is cancelled."""
     line = turns(long=(1, 1), short=(1, 1, 1))
     done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     begun: list[float] = []

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stores.turns import TURN, Gate, LoopTime, Places, Queue, SharedTurns
+from stores.turns import TURN, FairSemaphore, Gate, LoopTime, Queue, SharedTurns
 from tests.support.tasks import reported_failures
 
 
@@ -143,11 +143,11 @@ def test_an_owner_of_few_comes_early_among_many_large_ones() -> None:
 
 
 async def test_one_owner_has_only_some_of_the_places() -> None:
-    """Waiting callers are admitted in turns of owners; one that stops waiting takes no place."""
-    places, inside, leave = Places(3, 2), [], asyncio.Event()
+    """Waiting callers are admitted in turns of owners; one that stops waiting takes no slot."""
+    slots, inside, leave = FairSemaphore(3, 2), [], asyncio.Event()
 
     async def work_for(name: str) -> None:
-        async with places.place(name[0]):
+        async with slots.slot(name[0]):
             inside.append(name)
             await leave.wait()
 
@@ -161,16 +161,16 @@ async def test_one_owner_has_only_some_of_the_places() -> None:
     leave.clear()
     later = [asyncio.create_task(work_for(name)) for name in ("c1", "c2", "d1")]
     await asyncio.sleep(0)
-    assert inside[5:] == ["c1", "c2", "d1"], "no place was lost"
+    assert inside[5:] == ["c1", "c2", "d1"], "no slot was lost"
     leave.set()
     await asyncio.gather(*later)
 
 
 async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
-    places, inside = Places(1, 1), []
+    slots, inside = FairSemaphore(1, 1), []
 
     async def work_for(name: str) -> None:
-        async with places.place(name):
+        async with slots.slot(name):
             inside.append(name)
             await asyncio.sleep(0)
         if name == "a":

@@ -232,8 +232,8 @@ def list_answers(definition: StoreDefinition) -> Schema:
     )
     whole = {"type": "integer", "minimum": 0}
     done = {"success": {"const": True}}
-    place = {"position": {"type": "string"}}
-    changes = place | {
+    position = {"position": {"type": "string"}}
+    changes = position | {
         "changes": {"type": "array", "items": change},
         "more": {"type": "boolean"},
     }
@@ -241,7 +241,7 @@ def list_answers(definition: StoreDefinition) -> Schema:
         "oneOf": [
             {"title": "Entities", "type": "array", "items": read_schema(definition)},
             {"title": "Meta"} | object_of(done | {"count": whole, "first": end, "last": end}),
-            {"title": "Groups"} | object_of(done | {"groups": {"type": "array", "items": _group()}} | place),
+            {"title": "Groups"} | object_of(done | {"groups": {"type": "array", "items": _group()}} | position),
             {"title": "Changes"} | object_of(done | changes),
         ]
     }  # fmt: skip

@@ -90,8 +90,8 @@ def _requests(items: Sequence[Any]) -> list[BatchRequest]:
             request, count = _request(item, index)
         except BadRequest as error:
             found = {f"requests.{index}.{name}": texts for name, texts in error.errors.items()}
-            [(place, [text])] = found.items()
-            raise BadRequest(place, text) from error
+            [(location, [text])] = found.items()
+            raise BadRequest(location, text) from error
         references += count
         if references > MOST_REFERENCES:
             text = f"A batch has at most {MOST_REFERENCES} $ref."

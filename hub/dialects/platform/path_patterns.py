@@ -54,19 +54,19 @@ def system_paths(names: Iterable[str]) -> str:
 def typed_paths(fields: Iterable[Field], segment: str) -> Iterator[tuple[str, ParameterForm]]:
     """Yield (pattern of the paths, form of their values) for fields and for those inside of objects."""
     for field in fields:
-        yield _below(literal(field.id), segment) if field.kind.free else _place(field), field.kind.parameter
+        yield _below(literal(field.id), segment) if field.kind.free else _field_pattern(field), field.kind.parameter
         for inner, form in typed_paths(field.fields, segment):
-            yield rf"{_place(field)}\.{inner}", form
+            yield rf"{_field_pattern(field)}\.{inner}", form
 
 
 def _paths_of(field: Field, segment: str, through_references: bool) -> str:
     if field.kind.free or (through_references and field.store):
         return _below(literal(field.id), segment)
     inner = "|".join(_paths_of(member, segment, through_references) for member in field.fields)
-    return rf"{_place(field)}(?:\.(?:{inner}))?" if inner else _place(field)
+    return rf"{_field_pattern(field)}(?:\.(?:{inner}))?" if inner else _field_pattern(field)
 
 
-def _place(field: Field) -> str:
+def _field_pattern(field: Field) -> str:
     """Return the pattern of the paths of a field itself, and of an element of its list."""
     return literal(field.id) + (_POSITION if is_list(field) else "")
 

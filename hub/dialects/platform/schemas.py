@@ -68,8 +68,8 @@ def shown_field(store: str, field: Field) -> Schema:
 
 def sent_field(store: str, field: Field) -> Schema:
     """Return the schema of the field in writes."""
-    place = (store, field.id)
-    special = SENT.get(place) or refined(place)
+    key = (store, field.id)
+    special = SENT.get(key) or refined(key)
     schema = sent_value(field) if special is None else sent(field, special)
     return schema | {"writeOnly": True} if field.hidden else schema
 

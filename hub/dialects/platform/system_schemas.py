@@ -95,11 +95,11 @@ _REFINED: Final[Mapping[tuple[str, str], Schema]] = {
 }
 
 
-def refined(place: tuple[str, str]) -> Schema | None:
+def refined(key: tuple[str, str]) -> Schema | None:
     """Return the schema that replaces the type's for a field of a system store, given as (store, name), or None."""
-    if place == ("stores", "fields"):
+    if key == ("stores", "fields"):
         return {"type": "array", "items": _defined_field(), "maxItems": MAX_FIELDS}
-    return _REFINED.get(place)
+    return _REFINED.get(key)
 
 
 def _defined_field(*, is_member: bool = False) -> Schema:

@@ -250,24 +250,26 @@ def check_parts(old: StoreDefinition | None, new: StoreDefinition) -> None:
     Entries that an older hub allowed in `old` may stay: they are ignored.
     """
     had = {} if old is None else _refused_parts(old)
-    found = {place: text for place, text in _refused_parts(new).items() if place not in had}
+    found = {location: text for location, text in _refused_parts(new).items() if location not in had}
     known = frozenset() if old is None else frozenset((part, path) for part, path, _, _ in _idle_paths(old))
-    for part, path, place, text in _idle_paths(new):
+    for part, path, location, text in _idle_paths(new):
         if (part, path) not in known:
-            found.setdefault(place, text)
+            found.setdefault(location, text)
     if found:
-        raise InvalidEntity([Violation(place, "invalid", text) for place, text in found.items()][:MOST_VIOLATIONS])
+        raise InvalidEntity(
+            [Violation(location, "invalid", text) for location, text in found.items()][:MOST_VIOLATIONS]
+        )
 
 
 def _idle_paths(definition: StoreDefinition) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (part of the definition, path, place, reason) of paths at which no entity has a value, or no text to
+    """Yield (part of the definition, path, location, reason) of paths at which no entity has a value, or no text to
     search."""
-    for place, path in definition.named_paths:
-        part = place.partition(".")[0]
+    for location, path in definition.named_paths:
+        part = location.partition(".")[0]
         if end := definition.dead_end(path.split(".")):
-            yield part, path, place, f"{end.reason}."
+            yield part, path, location, f"{end.reason}."
         elif part == "search" and (type := _type_without_text(definition, path)):
-            yield part, path, place, f"Must not be {path}, which is not text: its type is {type}."
+            yield part, path, location, f"Must not be {path}, which is not text: its type is {type}."
 
 
 def _type_without_text(definition: StoreDefinition, path: str) -> str:
@@ -279,16 +281,18 @@ def _type_without_text(definition: StoreDefinition, path: str) -> str:
 
 
 def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
-    """Return the parts of the definition that a new one must not have: {place: reason}."""
+    """Return the parts of the definition that a new one must not have: {location: reason}."""
     found: dict[str, str] = {}
-    for place, field, is_hidden in _all_fields(definition.fields):
+    for location, field, is_hidden in _all_fields(definition.fields):
         if is_hidden and field.search:
-            found[f"{place}.search"] = f"The hidden field {field.id} cannot be searched."
+            found[f"{location}.search"] = f"The hidden field {field.id} cannot be searched."
         if is_hidden and field.unique:
-            found[f"{place}.unique"] = f"The hidden field {field.id} cannot be unique: refusals would tell its values."
+            found[f"{location}.unique"] = (
+                f"The hidden field {field.id} cannot be unique: refusals would tell its values."
+            )
         for name in TOLERATED:
             if getattr(field, name) and name not in field.kind.takes:
-                found[f"{place}.{name}"] = f"{field.type} takes no {name}."
+                found[f"{location}.{name}"] = f"{field.type} takes no {name}."
     for name, paths in (("search", definition.search), ("unique", definition.unique)):
         for i, path in enumerate(paths):
             if path.split(".", 1)[0] in definition.hidden:
@@ -296,8 +300,8 @@ def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
     for index in definition.compounds:
         if index.unique:
             found |= {
-                f"{index.place}.{place}": f"{'.'.join(path)} is hidden."
-                for place, path in index.places()
+                f"{index.location}.{location}": f"{'.'.join(path)} is hidden."
+                for location, path in index.locations()
                 if path[0] in definition.hidden
             }
     if "_id" in definition.search:
@@ -306,8 +310,8 @@ def _refused_parts(definition: StoreDefinition) -> dict[str, str]:
 
 
 def _all_fields(fields: Sequence[Field], above: str = "", is_hidden: bool = False) -> Iterator[tuple[str, Field, bool]]:
-    """Yield (place in the definition, field, whether it is hidden) of the fields and of those inside of objects."""
+    """Yield (location in the definition, field, whether it is hidden) of the fields and of those inside of objects."""
     for i, field in enumerate(fields):
-        place, hides = f"{above}fields.{i}", is_hidden or field.hidden
-        yield place, field, hides
-        yield from _all_fields(field.fields, f"{place}.", hides)
+        location, hides = f"{above}fields.{i}", is_hidden or field.hidden
+        yield location, field, hides
+        yield from _all_fields(field.fields, f"{location}.", hides)

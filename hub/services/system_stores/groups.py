@@ -23,7 +23,7 @@ class GroupHooks(StoreHooks):
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         parent = entity.get("parent")
-        return Prepared(entity, await shared.once(parent, lambda: self._place(parent, shared.groups)))
+        return Prepared(entity, await shared.once(parent, lambda: self._expect_parent(parent, shared.groups)))
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if fields.get("parent", before.get("parent")) == before.get("parent"):
@@ -42,7 +42,7 @@ class GroupHooks(StoreHooks):
 
         restamped = await restamping(self.engine, self.registry, list(subtree), branch_of)
         # While no group above has moved or been deleted, the move creates no cycle.
-        expected = [*self._place_is_unchanged(parent, ancestors), *expect.subtree_has_not_grown(subtree)]
+        expected = [*self._ancestors_are_unchanged(parent, ancestors), *expect.subtree_has_not_grown(subtree)]
         return Prepared(fields, [*expected, *restamped])
 
     def moves(self, prepared: Prepared) -> bool:
@@ -54,12 +54,12 @@ class GroupHooks(StoreHooks):
                 raise Conflict(f"There are {what}.")
         return [*expect.nothing_is_in_group(before["_id"])]
 
-    async def _place(self, parent: Any, known: KnownGroups) -> list[Write]:
-        """Check the parent of a new group, and return the expectations that its place is unchanged."""
+    async def _expect_parent(self, parent: Any, known: KnownGroups) -> list[Write]:
+        """Check the parent of a new group, and return the expectations that its ancestors are unchanged."""
         await self._check_parent(parent, ())
         above, ancestors = await read_chain(self.engine, parent, known)
         self._check_levels(len(above) + 1)
-        return self._place_is_unchanged(parent, ancestors)
+        return self._ancestors_are_unchanged(parent, ancestors)
 
     async def _check_parent(self, parent: Any, subtree: Container[str]) -> None:
         if parent is None:
@@ -76,5 +76,5 @@ class GroupHooks(StoreHooks):
             raise refuse("parent", text).at("MOST_GROUP_LEVELS")
 
     @staticmethod
-    def _place_is_unchanged(parent: str | None, ancestors: Sequence[Entity]) -> list[Write]:
+    def _ancestors_are_unchanged(parent: str | None, ancestors: Sequence[Entity]) -> list[Write]:
         return [*expect.groups_exist(parent), *expect.groups_are_unchanged(ancestors)]
