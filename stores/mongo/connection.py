@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.driver_info import DriverInfo
 from pymongo.errors import (
     ConfigurationError,
     ExecutionTimeout,
@@ -99,6 +100,12 @@ def check_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _identity() -> DriverInfo:
+    """Return what tells the connections of one client from those of another in MongoDB's list of operations: one may
+    still run a command of a hub that was killed."""
+    return DriverInfo(APPLICATION, platform=secrets.token_hex(8))
 
 
 def _wrong_option(warning: str) -> str:
@@ -196,7 +203,7 @@ class Connection:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 warnings.filterwarnings("ignore", "Wire protocol compression")  # not installed: PyMongo does without
-                return AsyncMongoClient(self._url, **_SETTINGS, **options)
+                return AsyncMongoClient(self._url, driver=_identity(), **_SETTINGS, **options)
         except UserWarning as warning:  # PyMongo ignores an option that it does not know
             raise CannotOpen(_wrong_option(str(warning))) from None
         except (InvalidURI, ConfigurationError, ValueError):

@@ -2,8 +2,9 @@
 
 MongoDB keeps an open transaction for a minute (`transactionLifetimeLimitSeconds`) after its client has disconnected.
 Until then no one else can change the documents that it has written: a request that is repeated after a restart of the
-hub would be rejected for a minute. A transaction that is idle and whose connection no longer exists has no client. If
-this is wrong in some case, the transaction is only repeated.
+hub would be rejected for a minute. A transaction that is idle has no client if none of the client's connections exists
+any more, except such as still run a command: MongoDB does not end the creation of an index with its connection, and it
+may wait for the transaction. If this is wrong in some case, the transaction is only repeated.
 
 Source: MongoDB manual, `$currentOp` (idleSessions, idleConnections) and `killSessions`.
 """
@@ -29,11 +30,11 @@ async def end_orphans(connection: Connection, idle_seconds: float | None = None)
         open_ = await _operations(connection, "idleSession")
         if not open_:
             return
-        alive = {_source(operation) for operation in await _operations(connection, "op")}
+        alive = {_client(operation) for operation in await _operations(connection, "op") if _is_listening(operation)}
         orphans = [
             {"id": held["lsid"]["id"]}
             for held in open_
-            if _source(held) not in alive or (idle_seconds is not None and _idle_of(held) > idle_seconds)
+            if _client(held) not in alive or (idle_seconds is not None and _idle_of(held) > idle_seconds)
         ]
         if orphans:
             await connection.client.admin.command({"killSessions": orphans})
@@ -57,5 +58,11 @@ def _idle_of(held: Document) -> float:
     return float(held.get("transaction", {}).get("timeInactiveMicros", 0)) / 1_000_000
 
 
-def _source(operation: Document) -> tuple[Any, Any]:
-    return operation.get("host"), operation.get("connectionId")
+def _is_listening(operation: Document) -> bool:
+    """Return whether a connection waits for its client, or for news that it would send it. A client always has one."""
+    return not operation.get("active") or "hello" in operation.get("command", {})
+
+
+def _client(operation: Document) -> tuple[Any, Any]:
+    """Return what all connections of a client to one member have in common, and those of no other client."""
+    return operation.get("host"), operation.get("clientMetadata", {}).get("platform")

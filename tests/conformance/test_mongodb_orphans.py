@@ -1,0 +1,80 @@
+"""Transactions that a killed hub has left open in MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from textwrap import dedent
+from typing import Final
+
+import pytest
+
+from stores.mongo.connection import Connection
+from stores.mongo.orphans import end_orphans
+from tests.support.engines import Database
+
+pytestmark = pytest.mark.engine("mongodb")
+
+READ_TIMEOUT: Final = 10
+BUSY: Final = dedent("""
+    import asyncio, sys
+    from stores.mongo.connection import Connection
+
+    async def main():
+        connection = Connection(sys.argv[1], 10)
+        await connection.open()
+        things = connection.collection("things")
+        session = connection.client.start_session()
+        await session.start_transaction()
+        await things.insert_one({"n": 1}, session=session)
+        index = asyncio.create_task(things.create_index("n"))
+        await asyncio.sleep(0)  # it takes the connection before the others do
+        while not any("createIndexes" in each.get("command", {}) for each in await operations(connection)):
+            await asyncio.sleep(0.01)
+        print("busy", flush=True)
+        await index
+
+    async def operations(connection):
+        cursor = await connection.client.admin.aggregate([{"$currentOp": {"allUsers": False}}])
+        return await cursor.to_list()
+
+    asyncio.run(main())
+""")
+"""A program that leaves a transaction open, and on the same connection creates an index, which waits for it."""
+
+
+@asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[Connection]:
+    connection = Connection(database.location, READ_TIMEOUT)
+    await connection.open()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def open_transactions(connection: Connection) -> int:
+    look = {"allUsers": False, "idleSessions": True}
+    cursor = await connection.client.admin.aggregate([{"$currentOp": look}, {"$match": {"type": "idleSession"}}])
+    return len(await cursor.to_list())
+
+
+async def test_the_transaction_of_a_client_whose_connection_is_still_busy_is_ended(database: Database) -> None:
+    """Otherwise an index that the next hub needs could not be created for a minute."""
+    async with connected(database) as connection:
+        await connection.collection("things").insert_one({"n": 0})
+        killed = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", BUSY, database.location, stdout=asyncio.subprocess.PIPE
+        )
+        assert killed.stdout is not None
+        assert await killed.stdout.readline() == b"busy\n"
+        await end_orphans(connection)
+        assert await open_transactions(connection) == 1  # its client lives
+        killed.kill()
+        await killed.wait()
+        await end_orphans(connection)
+        assert await open_transactions(connection) == 0
+        assert await connection.collection("things").count_documents({}) == 1
+        assert await connection.collection("things").create_index("m")
