@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-INTERVAL: Final = 0.01
+INTERVAL: Final = 0.02
 """Seconds between two samples. A sample includes other iterations since the last one, so it may be this much too long;
 it is never too short."""
 
