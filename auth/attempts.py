@@ -192,18 +192,18 @@ class LoginQueue:
     def __init__(self, most: int, each: int | None = None) -> None:
         self._most = most
         self._per_address = max(1, most // 2) if each is None else each
-        self._held: Counter[str] = Counter()
+        self._occupied: Counter[str] = Counter()
 
     @contextmanager
     def slot(self, address: str) -> Iterator[None]:
         """Occupy a slot during a block. Raises TooManyAttempts if there is none."""
         block = address_block(address)
-        if self._held.total() >= self._most or self._held[block] >= self._per_address:
+        if self._occupied.total() >= self._most or self._occupied[block] >= self._per_address:
             raise TooManyAttempts(1).at("login_queue")
-        self._held[block] += 1
+        self._occupied[block] += 1
         try:
             yield
         finally:
-            self._held[block] -= 1
-            if not self._held[block]:
-                del self._held[block]
+            self._occupied[block] -= 1
+            if not self._occupied[block]:
+                del self._occupied[block]

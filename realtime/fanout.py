@@ -19,11 +19,11 @@ from realtime.channels import Channel, ChannelIndex, ChannelKey
 from realtime.commits import CurrentCommit, commit_at
 from realtime.engineio import build_text_frame
 from realtime.events import ChangeEncoder
-from realtime.held import HeldChanges
 from realtime.missed_changes import MissedChanges
 from realtime.replays import Replays
 from realtime.shares import FEW_STEPS, MOST_USER_STEPS, Shares
 from realtime.subscriber import Subscriber
+from realtime.waiting_changes import WaitingChanges
 from stores.errors import FilterTooCostly, StoreError
 from stores.protocol import Engine
 from stores.query import Filter
@@ -95,7 +95,7 @@ class Fanout:
         self.joining = Gate(JOINED_AT_ONCE)
         """Spreads the steps of the subscriptions that join again after they have fallen behind."""
         self.missed = MissedChanges(engine, self._recent, lambda: (self.position, self.order))
-        self.held = HeldChanges()
+        self.waiting_changes = WaitingChanges()
         self._encoders: dict[str, ChangeEncoder] = {}
         self._used: list[ChangeEncoder] = []
         self._reached = asyncio.Event()

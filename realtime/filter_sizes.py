@@ -36,11 +36,11 @@ class FilterSizes:
         size = len(text) - SMALL_FILTER
         if size <= 0:
             return _nothing
-        for held, most, name in (
+        for counted, most, name in (
             (self._by_user[user], MOST_USER_FILTER_BYTES, "MOST_USER_FILTER_BYTES"),
             (self._total, MOST_FILTER_BYTES, "MOST_FILTER_BYTES"),
         ):
-            if held + size > most:
+            if counted + size > most:
                 text = f"the filters of live subscriptions have more than {most} bytes together"
                 raise FiltersTooLarge("filter", text).at(name)
         self._total += size

@@ -166,14 +166,14 @@ class LiveSession:
         filter, projection = request.query(view, self.context.settings.filter_limits)
         topic = topic_of(request.store, filter, projection)
         subscriptions, most = self.subscriptions, self.context.settings.subscriptions
-        held = subscriptions.by_topic.get(topic)
-        replaced = held if request.id is None else subscriptions.by_name.get(request.id)
+        existing = subscriptions.by_topic.get(topic)
+        replaced = existing if request.id is None else subscriptions.by_name.get(request.id)
         if replaced is not None:
             subscriptions.release(replaced, request.id)
         if subscriptions.count >= most:
             raise TooManySubscriptions("store", f"at most {most} subscriptions").at("live_subscriptions")
-        if held is not None and not held.ended:
-            return held
+        if existing is not None and not existing.ended:
+            return existing
         made = Subscription(subscriptions, topic, view, filter, projection, user=self.principal.user_id)
         made.on_drop = self.context.filter_sizes.take(made.user, made.key.where)
         return made

@@ -301,7 +301,7 @@ class Subscriptions:
 
     async def _may_hold(self, changes: Sequence[Change]) -> bool:
         """Wait until the client has room. Return false at once if these changes must not be kept until then."""
-        with self._fanout.held.hold(changes) as fits:
+        with self._fanout.waiting_changes.count(changes) as fits:
             if fits:
                 await self.sink.drained()
             return fits

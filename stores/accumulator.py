@@ -280,14 +280,14 @@ class _Cell(Protocol):
 class _Extreme:
     """The least or the greatest value but null."""
 
-    __slots__ = ("_greatest", "_held", "_size", "_sort_key", "value")
+    __slots__ = ("_counted", "_greatest", "_size", "_sort_key", "value")
 
     def __init__(self, greatest: bool, size: _Size) -> None:
         self.value: Any = None
         self._greatest = greatest
         self._sort_key: tuple[int, Any] | None = None
         self._size = size
-        self._held = 0
+        self._counted = 0
 
     def add(self, values: Sequence[Any]) -> None:
         if len(values) > _FEW:
@@ -298,7 +298,7 @@ class _Extreme:
             own, found = self._sort_key, sort_key(value)
             if own is None or (found > own if self._greatest else found < own):
                 self.value, self._sort_key = value, found
-                if self._held or found[0] != ordering.RANK_NUMBER:
+                if self._counted or found[0] != ordering.RANK_NUMBER:
                     self._count_size(_size_of(value))
 
     def _candidates(self, values: Sequence[Any]) -> Sequence[Any]:
@@ -312,8 +312,8 @@ class _Extreme:
         return found
 
     def _count_size(self, size: int) -> None:
-        self._size.change(size - self._held)
-        self._held = size
+        self._size.change(size - self._counted)
+        self._counted = size
 
 
 class _Group:

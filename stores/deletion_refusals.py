@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stores.errors import DataStandsAgainst, DeletesTooMuch, DuplicateValue, InvalidQuery, RefusedEntity
+from stores.errors import DataConflict, DeletesTooMuch, DuplicateValue, InvalidQuery, RefusedEntity
 from stores.protocol import MOST_BULK_BYTES
 
 
@@ -22,10 +22,10 @@ def bounded() -> Iterator[None]:
 
 @contextmanager
 def clearing(store: str) -> Iterator[None]:
-    """Raise DataStandsAgainst when an index refuses entities of `store` without their references. Its fields are not
+    """Raise DataConflict when an index refuses entities of `store` without their references. Its fields are not
     those of the deleted entity, and may be out of the caller's sight."""
     try:
         yield
     except (DuplicateValue, RefusedEntity) as error:
         text = f"Entities of {store} cannot lose their reference to it: an index of {store} refuses them without it."
-        raise DataStandsAgainst({"_id": text}) from error
+        raise DataConflict({"_id": text}) from error

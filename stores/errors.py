@@ -13,7 +13,7 @@ StoreError
 │   ├── StaleRevision       the entity is no longer at the expected revision
 │   ├── NotAsExpected       a condition of the commit no longer holds
 │   ├── DefinitionChanged   the values were checked against a definition that is not in force any more
-│   ├── DataStandsAgainst   entities of the store do not fit a new definition
+│   ├── DataConflict   entities of the store do not fit a new definition
 │   ├── KeyReused           an idempotency key was sent with another request before
 │   └── StoreNotEmpty       a store that still holds entities cannot be dropped
 ├── NotFound                no such entity, or the caller may not see it
@@ -166,7 +166,7 @@ class DefinitionChanged(Conflict):
         super().__init__(f"The definition of {store} has just changed: try again.")
 
 
-class DataStandsAgainst(Conflict):
+class DataConflict(Conflict):
     """`found`: {field: text with the number of entities and the reason}."""
 
     def __init__(self, found: Mapping[str, str]) -> None:

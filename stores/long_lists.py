@@ -100,12 +100,12 @@ class ListSlot:
             self.is_taken = False
             self._lists.give_back(self._user)
 
-    def held_by(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def released_after(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Return `body`, which frees the slot when it is read or closed."""
-        return _Holding(self, body)
+        return _ReleasingBody(self, body)
 
 
-class _Holding:
+class _ReleasingBody:
     """An iterator rather than a generator: closing a generator before its first step would run none of its code."""
 
     def __init__(self, slot: ListSlot, body: Any) -> None:

@@ -290,7 +290,7 @@ class Engine(Protocol):
         threads. For the hub's own jobs: takes time in proportion to the size of the store, and `read_timeout` does not
         end it."""
 
-    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+    async def groups_in_use(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         """Return the pairs of these stores and groups for which the store has an entity with that `group`."""
 
     async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:

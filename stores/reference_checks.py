@@ -1,7 +1,7 @@
 """Relations between stores: what a commit checks so that every reference has its target.
 
-A relation is a field of type Reference. What an entity newly refers to must exist, in the writer's sight, within the
-commit. A deletion takes the consequences that the relations name. Both lock the target, so of two that race one sees
+A relation is a field of type Reference. What an entity newly refers to must be visible to the writer when it
+commits. A deletion takes the consequences that the relations name. Both lock the target, so of two that race one sees
 the other.
 """
 
@@ -16,7 +16,7 @@ import orjson
 
 from stores.computing import Compute, effective
 from stores.deletion_refusals import bounded, clearing
-from stores.errors import DataStandsAgainst, DeletesTooMuch, InvalidEntity, TooManyMatches, Violation
+from stores.errors import DataConflict, DeletesTooMuch, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not
@@ -34,7 +34,7 @@ CONDITIONS: Final = 50
 NOTHING_WRITTEN: Final = Written(b"", 0, 0)
 
 
-Sight = Callable[[str], Filter | None]
+Visibility = Callable[[str], Filter | None]
 """Returns the filter for the entities of a store that the writer sees; None if it may not read the store."""
 
 
@@ -72,13 +72,13 @@ class Wanted:
         for relation, locations in self._locations.items():
             yield relation, locations.keys()
 
-    def check(self, visible: Sight) -> Substeps:
-        """Raise InvalidEntity for values that no entity in sight has."""
+    def check(self, visible: Visibility) -> Substeps:
+        """Raise InvalidEntity for values that no visible entity has."""
         missing = yield from self.missing(visible)
         missing.refuse()
 
-    def missing(self, visible: Sight) -> Generator[Step, Any, Wanted]:
-        """Return the same with the values that no entity in sight has."""
+    def missing(self, visible: Visibility) -> Generator[Step, Any, Wanted]:
+        """Return the same with the values that no visible entity has."""
         present: dict[Relation, set[Value]] = {}
         for relation, locations in self._locations.items():
             if (where := visible(relation.target)) is not None:
@@ -160,12 +160,12 @@ class LeftKeys:
             self._values.setdefault(relation, {})[value] = None
 
     def check(self) -> Substeps:
-        """Raise DataStandsAgainst if something refers to one of them."""
+        """Raise DataConflict if something refers to one of them."""
         for relation, values in self._values.items():
             yield Lock(keys(relation, values), exclusive=True)
             for piece in pieces(values):
                 if (yield from find(relation.store, In(relation.path, piece), 1, ())):
-                    raise DataStandsAgainst({relation.by: f"Entities of {relation.store} refer to this value."})
+                    raise DataConflict({relation.by: f"Entities of {relation.store} refer to this value."})
 
 
 @dataclass
@@ -178,7 +178,7 @@ class ReferenceChecks:
     key that the same writes may set. All others are checked before.
     """
 
-    visible: Sight
+    visible: Visibility
     relations: Sequence[Relation]
     referring: Sequence[Relation] = ()
     late: frozenset[Relation] = frozenset()
@@ -208,7 +208,7 @@ class ReferenceChecks:
             (self._late_left if relation in self.late else self._left).add(relation, before, after)
 
     def check(self) -> Steps:
-        """Check what is checked before the writes. Raises InvalidEntity and DataStandsAgainst."""
+        """Check what is checked before the writes. Raises InvalidEntity and DataConflict."""
         yield from self._wanted.check(self.visible)
         yield from self._left.check()
         return NOTHING_WRITTEN
@@ -236,22 +236,22 @@ def check_change(change: FieldChange, references: ReferenceChecks) -> Steps:
 
 
 def check_keys(change: FieldChange, relations: Sequence[Relation]) -> Steps:
-    """Check that a change leaves the values by which others refer to the matches. Raises DataStandsAgainst."""
+    """Check that a change leaves the values by which others refer to the matches. Raises DataConflict."""
     return (yield from check_change(change, ReferenceChecks(lambda store: None, (), relations)))
 
 
-def check_change_of_all(change: FieldChange, wanted: Wanted, visible: Sight) -> Steps:
+def check_change_of_all(change: FieldChange, wanted: Wanted, visible: Visibility) -> Steps:
     """Check what a change refers to that sets the same fields in all matches. A value to which each of them refers
     already is not new."""
     missing = yield from wanted.missing(visible)
-    held: dict[Relation, set[Value]] = {}
+    known: dict[Relation, set[Value]] = {}
     for relation, values in missing.values():
-        held[relation] = set(values)
+        known[relation] = set(values)
         for piece in pieces(values, CONDITIONS):
             lacks_one = Not(And(tuple(Equal(relation.path, value) for value in piece)))
             for entity in (yield from find(change.store, And((change.where, lacks_one)), 1, (relation.field,))):
-                held[relation] -= {*piece} - relation.values(entity)
-    missing.without(held).refuse()
+                known[relation] -= {*piece} - relation.values(entity)
+    missing.without(known).refuse()
     return NOTHING_WRITTEN
 
 
@@ -280,7 +280,7 @@ class Deletion:
         self._count = 0
 
     def collect(self, where: Filter) -> Steps:
-        """Find the consequences of the deletion of all matches. Raises DataStandsAgainst, TooManyMatches, and
+        """Find the consequences of the deletion of all matches. Raises DataConflict, TooManyMatches, and
         DeletesTooMuch."""
         self._begin()
         targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
@@ -291,7 +291,7 @@ class Deletion:
         return NOTHING_WRITTEN
 
     def take(self) -> Steps:
-        """Clear and delete what has been collected, except the matches themselves. Raises DataStandsAgainst, and
+        """Clear and delete what has been collected, except the matches themselves. Raises DataConflict, and
         DeletesTooMuch."""
         with bounded():
             yield from self._clear()
@@ -331,8 +331,8 @@ class Deletion:
         if relation.on_delete == "refuse":
             self._refusing.append((relation, values))  # when it is known what goes with the targets
             return new
-        held = () if relation.on_delete == "cascade" else (relation.field,)
-        own = (*held, *self._keys_of(relation.store))
+        field = () if relation.on_delete == "cascade" else (relation.field,)
+        own = (*field, *self._keys_of(relation.store))
         for piece in pieces(values):
             # It may find entities that are known, and counted, already.
             found = yield from find(relation.store, In(relation.path, piece), self.most + 1, own)
@@ -358,7 +358,7 @@ class Deletion:
             for piece in pieces(values):
                 found = yield from find(relation.store, In(relation.path, piece), len(gone) + 1, ())
                 if any(entity["_id"] not in gone for entity in found):
-                    raise DataStandsAgainst({"_id": f"Entities of {relation.store} refer to it."})
+                    raise DataConflict({"_id": f"Entities of {relation.store} refer to it."})
 
     def _clear(self) -> Substeps:
         for store, entities in self._cleared.items():

@@ -184,13 +184,13 @@ class LoopTime:
     def _begin(self) -> None:
         self._is_scheduled = False
         self._spent = 0.0
-        places = max(1, int(TURN / max(self._longest, self._dearest)))
+        admissions = max(1, int(TURN / max(self._longest, self._dearest)))
         self._dearest /= 2
-        while self._waiting and places:
+        while self._waiting and admissions:
             waiting = self._waiting.take()
             if not waiting.done():  # cancelled
                 waiting.set_result(None)
-                places -= 1
+                admissions -= 1
         if self._waiting:
             self._schedule()
         self.is_over = bool(self._waiting)

@@ -181,7 +181,7 @@ async def change(client: Client, store: Entity, parts: Entity, data: Any) -> Non
 
 async def require_field(client: Client, definition: Entity, name: str) -> None:
     """Raise Failure if the store has no such field. Entities of an open store may have fields of any name."""
-    if find_field(definition, name) is not None or (is_open(definition) and await _is_held(client, definition, name)):
+    if find_field(definition, name) is not None or (is_open(definition) and await _is_in_use(client, definition, name)):
         return
     known = [each["id"] for each in definition.get("fields") or ()]
     nowhere = ", and no entity has it" if is_open(definition) else ""
@@ -189,7 +189,7 @@ async def require_field(client: Client, definition: Entity, name: str) -> None:
     raise Failure(f"{definition['name']} has no field {name}{nowhere}{nearest(name, known)}{there}")
 
 
-async def _is_held(client: Client, definition: Entity, name: str) -> bool:
+async def _is_in_use(client: Client, definition: Entity, name: str) -> bool:
     """Return whether an entity has a field, also with null as its value. What the hub does not tell is left to the
     change itself."""
     params = {"filter": json_text({name: {"$exists": True}}), "only": "_id", "limit": "1"}

@@ -196,7 +196,7 @@ async def run(
         with Interruptions() as interruptions:
             for batch in batches(rows, upload.batch, skip, refused):
                 serials.look(batch)
-                with interruptions.held():
+                with interruptions.postponed():
                     async for part in lookups.parts(batch):
                         await upload.send(part)
                 meter.show(upload.imported, refused.rows)
@@ -249,7 +249,7 @@ class Interruptions:
     number of imported rows is exact. A second Ctrl-C stops at once."""
 
     def __enter__(self) -> Interruptions:
-        self.holding = self.asked = False
+        self.postpones = self.asked = False
         self.before = signal.signal(signal.SIGINT, self.interrupt)
         return self
 
@@ -257,18 +257,18 @@ class Interruptions:
         signal.signal(signal.SIGINT, self.before)
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.holding or self.asked:
+        if not self.postpones or self.asked:
             raise KeyboardInterrupt
         self.asked = True
         note("stopping after this batch ...")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        self.holding = True
+    def postponed(self) -> Iterator[None]:
+        self.postpones = True
         try:
             yield
         finally:
-            self.holding = False
+            self.postpones = False
         if self.asked:
             raise KeyboardInterrupt
 

@@ -174,24 +174,24 @@ class Lookups:
         """Replace what the row refers to. Yield a refusal for each member that refers to nothing."""
         for member in row.members:
             try:
-                member.put([self._held(member.key, value) for value in member.values])
+                member.put([self._stored(member.key, value) for value in member.values])
             except Unknown as error:
                 yield Refusal(row.number, member.path, str(error))
 
-    def _held(self, key: Key, value: Any) -> Json:
-        """Return what a reference holds for a value. Raises Unknown."""
-        if value is None or (key.is_held and key.path not in self._keys(key)):
+    def _stored(self, key: Key, value: Any) -> Json:
+        """Return the value that the reference stores for a value of the file. Raises Unknown."""
+        if value is None or (key.is_stored and key.path not in self._keys(key)):
             return value  # type: ignore[no-any-return]
         if fault := fault_of_key(self._keys(key), key.store, key.path):
             raise Unknown(fault)
         if not is_single(value):
             raise Unknown("not a single value")
-        if key.is_held:
+        if key.is_stored:
             return value  # type: ignore[no-any-return]
-        held = self.targets.shown(key, self._canonical(key, value))
-        if held is None:
+        stored = self.targets.shown(key, self._canonical(key, value))
+        if stored is None:
             raise Unknown(f"no entity of {key.store} has the {key.path} {json.dumps(value, ensure_ascii=False)}")
-        return held
+        return stored
 
     def _keys(self, key: Key) -> Mapping[str, Document]:
         return self.fields.keys.get(key.store, {})
@@ -205,7 +205,7 @@ class Lookups:
         """Look up the values that are not known yet."""
         wanted: dict[Key, list[Json]] = {}
         for member in (member for row in rows for member in row.members):
-            if not member.key.is_held and member.key.path in self._keys(member.key):
+            if not member.key.is_stored and member.key.path in self._keys(member.key):
                 values = [self._canonical(member.key, value) for value in member.values if is_single(value)]
                 wanted.setdefault(member.key, []).extend(values)
         await self.targets.look_up(wanted)

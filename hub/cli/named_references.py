@@ -39,8 +39,8 @@ class NamedReference:
             found = [item for value in inner for item in (value if isinstance(value, list) else [value])]
         yield from (each for each in found if isinstance(each, dict) and name in each)
 
-    def held(self, holder: Entity) -> list[Any]:
-        """Return what the reference of an object holds."""
+    def values_in(self, holder: Entity) -> list[Any]:
+        """Return the values of the reference in an object."""
         value = holder[self.path.rpartition(".")[2]]
         return value if isinstance(value, list) else [value]
 
@@ -92,21 +92,23 @@ class NamedReferences:
     async def _look_up(self, page: Sequence[Entity]) -> None:
         wanted: dict[Key, list[Json]] = {}
         for each in self._found.values():
-            if not each.key.is_held:
-                held = (value for entity in page for holder in each.holders(entity) for value in each.held(holder))
-                wanted.setdefault(each.key, []).extend(value for value in held if is_single(value))
+            if not each.key.is_stored:
+                values = (
+                    value for entity in page for holder in each.holders(entity) for value in each.values_in(holder)
+                )
+                wanted.setdefault(each.key, []).extend(value for value in values if is_single(value))
         await self._targets.look_up(wanted)
 
     def _shown(self, key: Key, value: Json) -> Json:
-        if key.is_held or value is None:
+        if key.is_stored or value is None:
             return value
         return self._targets.shown(key, value) if is_single(value) else None
 
     def _put(self, each: NamedReference, entity: Entity, holder: Entity) -> None:
-        held = each.held(holder)
-        shown = [self._shown(each.key, value) for value in held]
-        found = [value for value, had in zip(shown, held, strict=True) if value is not None or had is None]
-        if lost := len(held) - len(found):
+        values = each.values_in(holder)
+        shown = [self._shown(each.key, value) for value in values]
+        found = [value for value, had in zip(shown, values, strict=True) if value is not None or had is None]
+        if lost := len(values) - len(found):
             self._first = self._first or f"{each.path}:{each.key.shown} of {entity['_id']}"
             self._lost += lost
         if isinstance(holder[each.path.rpartition(".")[2]], list):

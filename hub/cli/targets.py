@@ -33,8 +33,8 @@ class Key:
     shown: str
 
     @property
-    def is_held(self) -> bool:
-        """Whether there is nothing to learn."""
+    def is_stored(self) -> bool:
+        """Whether references hold the value at `path` itself, so that there is nothing to look up."""
         return self.path == self.shown
 
 

@@ -73,13 +73,13 @@ class _Counting:
 
     def add(self, text: bytes, items: list[Any]) -> None:
         """Add the items that were parsed from `text`. Raises InvalidEntity."""
-        held = may_hold(text)
-        if held > self.bounds.item_nodes:
+        estimate = may_hold(text)
+        if estimate > self.bounds.item_nodes:
             for index, item in enumerate(items, len(self.items)):
                 if nodes_of(item) > self.bounds.item_nodes:
                     raise _too_many(str(index), self.bounds.item_nodes, "max_entity_nodes")
         self.items += items
-        self.estimated += held
+        self.estimated += estimate
         if self.exact + self.estimated > self.bounds.nodes:
             self.exact += sum(map(nodes_of, self.items[self.counted :]))
             self.counted, self.estimated = len(self.items), 0

@@ -186,7 +186,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     stores.NotFound: HTTPStatus.NOT_FOUND,
     stores.Conflict: HTTPStatus.CONFLICT,
     stores.DuplicateValue: HTTPStatus.CONFLICT,
-    stores.DataStandsAgainst: HTTPStatus.CONFLICT,
+    stores.DataConflict: HTTPStatus.CONFLICT,
     stores.KeyReused: HTTPStatus.CONFLICT,
     stores.StoreNotEmpty: HTTPStatus.CONFLICT,
     stores.StaleRevision: HTTPStatus.PRECONDITION_FAILED,
@@ -297,7 +297,7 @@ def _errors(error: Exception) -> Errors:
             return {"query": [f"{text[:1].upper()}{text[1:]} ({named(error.limit_name)}): try again."]}
         case stores.DuplicateValue():
             return {field: [_duplicate_text(error)] for field in error.fields}
-        case stores.DataStandsAgainst():
+        case stores.DataConflict():
             return {name: [text] for name, text in error.found.items()}
         case stores.KeyReused():
             return {"Idempotency-Key": ["This key came with another request before."]}

@@ -12,13 +12,13 @@ from typing import Final
 
 from hub.services.credentials import refuse
 from hub.services.entity_count import EntityCount
+from hub.services.examination import text_of_obstacle
 from hub.services.stamping import serials_of, stamp_change
-from hub.services.standing_changes import text_of_obstacle
 from hub.services.system_stores.base import Prepared
 from stores.data_changes import DataChange, DataOperations, Obstructed
 from stores.data_definitions import CONTINUE, MEMBER
 from stores.definitions import PENDING, parse_definition
-from stores.errors import DataChanging, DataStandsAgainst
+from stores.errors import DataChanging, DataConflict
 from stores.presence import is_lacking
 from stores.protocol import Engine, Procedure, Steps, UpdateMany, do, take
 from stores.query import In, Query
@@ -38,10 +38,10 @@ def check_writable(definition: StoreDefinition, *, mends: bool = False) -> None:
 
 
 def refuse_pending(before: Entity) -> None:
-    """Raise DataStandsAgainst for another change of a definition whose data is being changed."""
+    """Raise DataConflict for another change of a definition whose data is being changed."""
     if before.get(PENDING) is not None:
         text = f"A change of its data has not ended: continue it by hub field resume {before['name']}."
-        raise DataStandsAgainst({MEMBER: text})
+        raise DataConflict({MEMBER: text})
 
 
 async def beginning(engine: Engine, store: str, change: DataChange) -> Entity:
@@ -52,7 +52,7 @@ async def beginning(engine: Engine, store: str, change: DataChange) -> Entity:
 
 async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> Prepared:
     """Prepare the change of the next entities, at most `size` of them, and about `STEP_BYTES`. Raises InvalidEntity
-    when nothing is left, and DataStandsAgainst if another program has written what cannot be changed."""
+    when nothing is left, and DataConflict if another program has written what cannot be changed."""
     pending = before.get(PENDING)
     if pending is None:
         raise refuse(f"{MEMBER}.{CONTINUE}", "There is no change of data to continue.")
@@ -80,7 +80,7 @@ def _check(change: DataChange, entities: Sequence[Entity]) -> None:
         except Obstructed as obstructed:
             found = EntityCount(1, entity["_id"])
             texts = {name: found.having(text_of_obstacle(kind)) for name, kind in obstructed.found.items()}
-            raise DataStandsAgainst(texts) from None
+            raise DataConflict(texts) from None
 
 
 class _Step:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hub.services.examination import too_large, too_long, too_many
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import serials_of, stamp_change
-from hub.services.standing_changes import too_large, too_long, too_many
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
-from stores.errors import ComputedTooLong, DataStandsAgainst, InvalidQuery, NotAsExpected, TooManyMatches
+from stores.errors import ComputedTooLong, DataConflict, InvalidQuery, NotAsExpected, TooManyMatches
 from stores.fields.references import LARGEST_START
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
@@ -40,7 +40,7 @@ async def data_writes(
     in_steps: bool,
 ) -> list[Write]:
     """Return the writes of a change of a definition that concern its entities, at most `most` of them. If they change
-    `in_steps`, the serial numbers alone begin. Raises DataStandsAgainst then for values that others may refer to."""
+    `in_steps`, the serial numbers alone begin. Raises DataConflict then for values that others may refer to."""
     operations = change.operations
     beginnings, rechecks = await _beginnings(engine, old, new, change)
     if not operations and not beginnings:
@@ -55,7 +55,7 @@ async def data_writes(
     if in_steps:
         if named:
             texts = {each.by: f"{each.store} refers to it: its values cannot change in steps." for each in named}
-            raise DataStandsAgainst(texts)
+            raise DataConflict(texts)
         operations = NOTHING_TO_DO
     procedure = DataProcedure(new, operations, beginnings, named, most)
     return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
@@ -72,7 +72,7 @@ class DataProcedure:
     most: int
 
     def steps(self) -> Steps:
-        """Raises DataStandsAgainst for too many entities, and for values that others refer to."""
+        """Raises DataConflict for too many entities, and for values that others refer to."""
         try:
             return (yield from self._steps())
         except TooManyMatches as error:
@@ -111,7 +111,7 @@ async def _beginnings(
     engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
 ) -> tuple[list[Beginning], list[Write]]:
     """Return the serial fields that are filled, and those that begin, above all numbers that entities have, with the
-    condition that none of them has got a greater one by the commit. Raises DataStandsAgainst."""
+    condition that none of them has got a greater one by the commit. Raises DataConflict."""
     serials, filled = serials_of(new), change.operations.fill
     going_on = [Beginning(each) for each in serials if each.field in old.serial_names and each.field in filled]
     wanted = [each for each in serials if each.field not in old.serial_names]
@@ -121,7 +121,7 @@ async def _beginnings(
     largest = {each.field: await _largest(engine, new.name, each.field, change) for each in wanted}
     if beyond := {name: number for name, number in largest.items() if number > LARGEST_START}:
         text = "An entity has the number {} in it, above which no others are left."
-        raise DataStandsAgainst({name: text.format(number) for name, number in beyond.items()})
+        raise DataConflict({name: text.format(number) for name, number in beyond.items()})
 
     def recheck(changes: Sequence[Change]) -> None:
         for each in changes:

@@ -116,7 +116,7 @@ class EntityService:
         except BaseException:
             slot.leave()
             raise
-        body = listing.body if isinstance(listing.body, bytes) else slot.held_by(listing.body)
+        body = listing.body if isinstance(listing.body, bytes) else slot.released_after(listing.body)
         return Listing(bind(listing.position, view.digest), listing.next, body)
 
     async def summarize(self, principal: Principal, store: str, where: Filter, projection: Projection) -> Summary:

@@ -288,9 +288,9 @@ async def restamping(
 ) -> list[Write]:
     """Return writes that give each entity of the groups its group's branch, for the stores and groups that contain any.
     With `stale_only`, they affect only entities with another branch."""
-    held = await engine.groups_held([definition.name for definition in registry.all()], groups)
+    in_use = await engine.groups_in_use([definition.name for definition in registry.all()], groups)
     stores_of: dict[str, list[str]] = {}
-    for store, group in sorted(held):
+    for store, group in sorted(in_use):
         stores_of.setdefault(group, []).append(store)
     writes: list[Write] = []
     for group in groups:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hub.services.existing_references import current_key_field
 from hub.services.registry import StoreRegistry
-from hub.services.standing_references import held_by
 from stores.data_changes import DataOperations
 from stores.errors import InvalidEntity, NotFound, Violation
 from stores.protocol import Engine
@@ -43,7 +43,7 @@ def _new_defaults(
     typed = registry.with_keys(new)
     for relation in typed.relations:
         source = operations.source_of(relation.field), *relation.path[1:]
-        had = known.get((source, relation.target, held_by(relation, operations)), frozenset())
+        had = known.get((source, relation.target, current_key_field(relation, operations)), frozenset())
         for location, values in default_references(typed.fields, relation.path):
             if fresh := values - had:
                 yield relation, location, fresh
@@ -52,7 +52,7 @@ def _new_defaults(
 async def _is_any_missing(
     engine: Engine, registry: StoreRegistry, relation: Relation, values: frozenset[Value], operations: DataOperations
 ) -> bool:
-    by = held_by(relation, operations)
+    by = current_key_field(relation, operations)
     try:
         registry.get(relation.target)
     except NotFound:  # it is created by the same request, and empty

@@ -21,7 +21,7 @@ from stores.reference_checks import (
     Deletion,
     FieldChange,
     ReferenceChecks,
-    Sight,
+    Visibility,
     Wanted,
     check_change,
     check_change_of_all,
@@ -166,7 +166,7 @@ class ReferenceKeeper:
         for _, run in groupby(upserts, lambda placed: (placed[1].store, placed[1].key)):
             yield from self._of_upserts(visible, [*run])
 
-    def _of_inserts(self, visible: Sight, store: str, inserts: Sequence[tuple[str, Insert]]) -> Iterator[Check]:
+    def _of_inserts(self, visible: Visibility, store: str, inserts: Sequence[tuple[str, Insert]]) -> Iterator[Check]:
         if relations := self._relations(store):
             late = to_itself(relations, lambda relation: any(relation.by in insert.entity for _, insert in inserts))
             references = ReferenceChecks(visible, relations, late=late)
@@ -174,7 +174,7 @@ class ReferenceKeeper:
                 references.add_new(insert.entity, prefix)
             yield Check(references.check, references.check_late if late else None)
 
-    def _of_change(self, visible: Sight, change: FieldChange) -> Iterator[Check]:
+    def _of_change(self, visible: Visibility, change: FieldChange) -> Iterator[Check]:
         names = change.names
         relations = [relation for relation in self._relations(change.store) if relation.field in names]
         referring = self._writable([*filter(change.may_change_key, self._registry.referring(change.store))])
@@ -190,7 +190,7 @@ class ReferenceKeeper:
             references = ReferenceChecks(visible, relations, referring, late)
             yield Check(lambda: check_change(change, references), references.check_late if late else None)
 
-    def _of_upserts(self, visible: Sight, upserts: Sequence[tuple[str, Upsert]]) -> Iterator[Check]:
+    def _of_upserts(self, visible: Visibility, upserts: Sequence[tuple[str, Upsert]]) -> Iterator[Check]:
         store, key = upserts[0][1].store, upserts[0][1].key
         relations = self._relations(store)
         others = [each for each in self._registry.referring(store) if each.by not in (key, "_id")]
@@ -212,7 +212,7 @@ class ReferenceKeeper:
                 where = _the_one(write) if isinstance(write, Delete) else write.where
                 yield Deletion(write.store, self._most, self._referring), where
 
-    def _visible_to(self, principal: Principal) -> Sight:
+    def _visible_to(self, principal: Principal) -> Visibility:
         def visible(store: str) -> Filter | None:
             try:
                 view = view_of(principal, self._registry.get(store), "GET")

@@ -44,7 +44,7 @@ class StoreRegistry:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._system = {name: self._as_held(definition) for name, definition in SYSTEM_STORES.items()}
+        self._system = {name: self._with_leftovers(definition) for name, definition in SYSTEM_STORES.items()}
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
         self._referring: dict[str, list[Relation]] = {}
@@ -103,8 +103,8 @@ class StoreRegistry:
         """Return every store, system stores first."""
         return [*self._system.values(), *self._defined.values()]
 
-    def _as_held(self, definition: StoreDefinition) -> StoreDefinition:
-        """Return the definition as used here. If other programs write to the database, entities may contain
+    def _with_leftovers(self, definition: StoreDefinition) -> StoreDefinition:
+        """Return the definition, with `leftovers` if other programs write to the database: then entities may contain
         anything."""
         return replace(definition, leftovers=True) if self._engine.shared else definition
 
@@ -161,7 +161,7 @@ class StoreRegistry:
         name = entity.get("name")
         known = self._defined.get(name) if isinstance(name, str) else None
         try:
-            definition = self._as_held(parse_definition(entity))
+            definition = self._with_leftovers(parse_definition(entity))
             if definition != known:
                 await self._engine.define(definition)
         except (Unavailable, CannotOpen):

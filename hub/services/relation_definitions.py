@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from hub.services.registry import StoreRegistry
-from stores.errors import DataStandsAgainst, InvalidEntity, NotFound, StoreNotEmpty, Violation
+from stores.errors import DataConflict, InvalidEntity, NotFound, StoreNotEmpty, Violation
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
 from stores.query import And, Compare, Equal, Filter, In, Leaf, Not, Or, leaves
@@ -112,13 +112,13 @@ def _values(leaf: Leaf) -> Sequence[Any]:
 
 
 def check_referring(registry: StoreRegistry, old: StoreDefinition, new: StoreDefinition) -> None:
-    """Raise DataStandsAgainst if a field by which entities refer to the store would not be fit for it any more. Those
+    """Raise DataConflict if a field by which entities refer to the store would not be fit for it any more. Those
     of the store itself refer as the new definition says."""
     others = [each for each in registry.referring(new.name) if each.store != new.name]
     for relation in (*others, *(each for each in new.relations if each.target == new.name)):
         text = "" if relation.by == "_id" else _why_no_key(new, relation.by)
         if text and text != _why_no_key(old, relation.by):
-            raise DataStandsAgainst({relation.by: f"{relation.store} refers to {new.name} by it. {text}"})
+            raise DataConflict({relation.by: f"{relation.store} refers to {new.name} by it. {text}"})
 
 
 def _why_no_key(target: StoreDefinition, by: str) -> str:

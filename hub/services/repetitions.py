@@ -21,8 +21,8 @@ _ID_ALONE: Final = Projection((("_id",),))
 
 
 async def as_seen_now(engine: Engine, outcomes: Sequence[Shown]) -> list[Shown]:
-    """Return the outcomes of an earlier request without the views of those whose entities are out of their readers'
-    sight now.
+    """Return the outcomes of an earlier request without the views of those whose entities their readers can no longer
+    see.
 
     An entity that is deleted is judged as it was written: by the rule of today, on what the first answer shows."""
     views = {reader.store: reader for reader, _ in outcomes if reader is not None and reader.where != EVERYTHING}
@@ -34,10 +34,12 @@ async def as_seen_now(engine: Engine, outcomes: Sequence[Shown]) -> list[Shown]:
         ids.append(_id_of(written.entity))
         if turn.is_over:
             await turn.pass_on()
-    sights = {store: await _Sight.of(engine, view, _ids_in(store, outcomes, ids)) for store, view in views.items()}
+    visible = {
+        store: await _VisibleIds.of(engine, view, _ids_in(store, outcomes, ids)) for store, view in views.items()
+    }
     seen: list[Shown] = []
     for (reader, written), id in zip(outcomes, ids, strict=True):
-        is_hidden = reader is not None and reader.store in sights and not sights[reader.store].has(id, written)
+        is_hidden = reader is not None and reader.store in visible and not visible[reader.store].has(id, written)
         seen.append((None if is_hidden else reader, written))
         if turn.is_over:
             await turn.pass_on()
@@ -50,8 +52,8 @@ def _ids_in(store: str, outcomes: Sequence[Shown], ids: Sequence[str]) -> tuple[
     return tuple(dict.fromkeys(id for (reader, _), id in both if reader is not None and reader.store == store))
 
 
-class _Sight:
-    """The entities of one store that are in the sight of a reader."""
+class _VisibleIds:
+    """The entities of one store that a reader can see."""
 
     def __init__(self, visible: frozenset[str], hidden: frozenset[str], sees: Predicate) -> None:
         self._visible = visible
@@ -59,7 +61,7 @@ class _Sight:
         self._sees = sees
 
     @classmethod
-    async def of(cls, engine: Engine, view: View, ids: tuple[str, ...]) -> _Sight:
+    async def of(cls, engine: Engine, view: View, ids: tuple[str, ...]) -> _VisibleIds:
         visible = await _present(engine, view.store, ids, view.where)
         missing = tuple(id for id in ids if id not in visible)
         hidden = await _present(engine, view.store, missing, EVERYTHING) if missing else frozenset[str]()

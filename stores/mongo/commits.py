@@ -280,10 +280,10 @@ class Committer:
         """Wait for the turn of a transaction, and hold it while the block runs. Bulk changes wait only for each other.
         Raises TooManySlowWrites."""
         slots = self._bulk_slots if is_bulk(writes) else self._slots
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as stack:
             async with longest_wait():
-                await held.enter_async_context(slots.slot(by or ""))
-                await held.enter_async_context(self._turns)
+                await stack.enter_async_context(slots.slot(by or ""))
+                await stack.enter_async_context(self._turns)
             yield
 
     async def _in_transaction(
@@ -298,14 +298,14 @@ class Committer:
         It is repeated when it collides with another transaction, and a few times when the server's cache has no room
         for it: the changes of earlier transactions may still be there. Raises Unavailable when it has collided for too
         long or waited too long for its definition, and InvalidEntity when it does not fit into the cache."""
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(turn)
-            session = await held.enter_async_context(self._connection.client.start_session())
-            number = held.enter_context(self._numbers.number())
-            room = await held.enter_async_context(Room(self._large, number, {write.store for write in writes}))
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(turn)
+            session = await stack.enter_async_context(self._connection.client.start_session())
+            number = stack.enter_context(self._numbers.number())
+            room = await stack.enter_async_context(Room(self._large, number, {write.store for write in writes}))
             repetition, mended = Repetition(self._connection, writes, room), False
             while True:
-                await self._enter(writes, room, held, repetition)
+                await self._enter(writes, room, stack, repetition)
                 try:
                     with self._gate.attempt(definition, writes):
                         async with self._gate.changing(writes) as note:
@@ -319,10 +319,10 @@ class Committer:
                 await self._drop_false_revisions(room.stores)
                 mended = True
 
-    async def _enter(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, repetition: Repetition) -> None:
+    async def _enter(self, writes: Sequence[Write], room: Room, stack: AsyncExitStack, repetition: Repetition) -> None:
         """Wait, before an attempt, for what others must do or leave first. Raises TooManySlowWrites."""
         if any(isinstance(write, Procedure) for write in writes):
-            repetition.give_up += await self._in_line(writes, room, held, repetition.collisions)
+            repetition.give_up += await self._in_line(writes, room, stack, repetition.collisions)
         if not self._gate.is_free_for(writes):
             room.leave()  # those for whom the gate waits may need it
         if is_large(writes):
@@ -338,15 +338,15 @@ class Committer:
                 if not self._gate.is_free_for(writes):  # others have begun meanwhile
                     room.leave()
 
-    async def _in_line(self, writes: Sequence[Write], room: Room, held: AsyncExitStack, collisions: int) -> float:
+    async def _in_line(self, writes: Sequence[Write], room: Room, stack: AsyncExitStack, collisions: int) -> float:
         """Wait, before an attempt of a transaction that may lock keys, while another one goes first. After some
-        collisions of an exclusive lock, go first until `held` ends. Return the seconds of waiting. Raises
+        collisions of an exclusive lock, go first until `stack` closes. Return the seconds of waiting. Raises
         TooManySlowWrites."""
         if room.goes_first or room.is_taken:  # the one that goes first may need the room
             return 0
         began = clock.monotonic()
         if room.excludes and collisions >= _COLLISIONS and not changed_definitions(writes):
-            await held.enter_async_context(self._precedence.taken())
+            await stack.enter_async_context(self._precedence.taken())
             room.goes_first = True
         else:
             await self._precedence.passed()

@@ -177,8 +177,8 @@ class MongoEngine:
     ) -> int:
         return await self._reader.count(store, where, counts)
 
-    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
-        return await self._reader.groups_held(stores, groups)
+    async def groups_in_use(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        return await self._reader.groups_in_use(stores, groups)
 
     async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:
         return await self._reader.count_duplicates(store, paths, where)

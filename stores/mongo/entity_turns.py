@@ -35,11 +35,11 @@ class EntityTurns:
         if not keys:
             yield
             return
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as stack:
             async with longest_wait():
                 for key in keys:
                     turns = self._turns.setdefault(key, FairSemaphore(most=1, each=1))
-                    await held.enter_async_context(turns.slot(by or ""))
+                    await stack.enter_async_context(turns.slot(by or ""))
             yield
 
     def _keys(self, writes: Sequence[Write]) -> list[EntityKey]:

@@ -32,9 +32,9 @@ async def end_orphans(connection: Connection, idle_seconds: float | None = None)
             return
         alive = {_client(operation) for operation in await _operations(connection, "op") if _is_listening(operation)}
         orphans = [
-            {"id": held["lsid"]["id"]}
-            for held in open_
-            if _client(held) not in alive or (idle_seconds is not None and _idle_of(held) > idle_seconds)
+            {"id": session["lsid"]["id"]}
+            for session in open_
+            if _client(session) not in alive or (idle_seconds is not None and _idle_of(session) > idle_seconds)
         ]
         if orphans:
             await connection.client.admin.command({"killSessions": orphans})
@@ -53,9 +53,9 @@ async def _operations(connection: Connection, type: str) -> list[Document]:
     return await cursor.to_list()
 
 
-def _idle_of(held: Document) -> float:
+def _idle_of(session: Document) -> float:
     """Return the seconds since the last operation of an open transaction."""
-    return float(held.get("transaction", {}).get("timeInactiveMicros", 0)) / 1_000_000
+    return float(session.get("transaction", {}).get("timeInactiveMicros", 0)) / 1_000_000
 
 
 def _is_listening(operation: Document) -> bool:

@@ -247,18 +247,18 @@ class Reader:
                     count += await in_thread(_count_in, batch, counts)
             return count
 
-    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
-        """See `stores.protocol.Engine.groups_held`."""
+    async def groups_in_use(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+        """See `stores.protocol.Engine.groups_in_use`."""
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def held(store: str) -> set[tuple[str, str]]:
+        async def in_use(store: str) -> set[tuple[str, str]]:
             command: Document = {"distinct": store, "key": "group", "query": {"group": {"$in": [*groups]}}}
             async with turns:
                 reply = await self._connection.read(command)
             return {(store, str(group)) for group in reply["values"]}
 
         with store_errors():
-            found = await asyncio.gather(*map(held, stores))
+            found = await asyncio.gather(*map(in_use, stores))
         return set().union(*found)
 
     async def count_duplicates(self, store: str, paths: Sequence[str], where: Filter) -> tuple[int, str]:

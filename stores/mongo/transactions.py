@@ -51,23 +51,23 @@ class OpenTransaction:
     without their commit. `large` remembers these."""
 
     def __init__(self, resume: Resume, large: LargeCommits) -> None:
-        self._held: list[Change] = []
+        self._waiting: list[Change] = []
         self._before = commit_before(resume)
         self._large = large
 
     @property
     def is_waiting(self) -> bool:
         """Whether changes wait for the next reply."""
-        return bool(self._held)
+        return bool(self._waiting)
 
     def add(self, changes: list[Change], going_on: str | None) -> list[Change]:
         """Add the changes of a reply. Return those whose commits are complete."""
-        ready, self._held = self._held + changes, []
+        ready, self._waiting = self._waiting + changes, []
         if going_on is not None:
             start = len(ready)
             while start and ready[start - 1].commit == going_on:
                 start -= 1
             if start < len(ready) and not self._large.too_large(ready[start:]):
-                ready, self._held = ready[:start], ready[start:]
+                ready, self._waiting = ready[:start], ready[start:]
         mark_commits(ready, self._before, too_large=self._large.too_large)
         return ready

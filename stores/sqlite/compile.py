@@ -89,16 +89,16 @@ class Compiler:
     def long_conjunction(self, node: query.And) -> str:
         """Return the expression of a long conjunction. Scalars required in one array (`$all`) are searched for
         together, not one by one."""
-        held: dict[tuple[str, ...], dict[Any, Filter]] = {}
+        required: dict[tuple[str, ...], dict[Any, Filter]] = {}
         others: list[Filter] = []
         for part in node.parts:
             if isinstance(part, query.Equal) and type(part.value) in _SCALARS and not is_column(part.path):
-                held.setdefault(part.path, {})[part.value] = part
+                required.setdefault(part.path, {})[part.value] = part
             else:
                 others.append(part)
         if len(others) > WIDEST:
             return self.ask_matcher(node)
-        tests = [self.holds_all(path, values) for path, values in held.items()]
+        tests = [self.holds_all(path, values) for path, values in required.items()]
         return "(" + joined("AND", [*tests, *map(self.condition, others)]) + ")"
 
     def holds_all(self, path: tuple[str, ...], parts: dict[Any, Filter]) -> str:

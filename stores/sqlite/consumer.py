@@ -32,7 +32,7 @@ class CommitWith(Protocol):
 
 
 @dataclass(slots=True)
-class Held:
+class LeaseState:
     """The lease of a consumer. `until` is in monotonic time."""
 
     token: int = 0
@@ -41,23 +41,23 @@ class Held:
 
 
 class SQLiteConsumerState:
-    """See `stores.consumer.ConsumerState`. All states of one consumer share `held`."""
+    """See `stores.consumer.ConsumerState`. All states of one consumer share `state`."""
 
-    def __init__(self, name: str, feed: SQLiteFeed, commit_with: CommitWith, held: Held) -> None:
+    def __init__(self, name: str, feed: SQLiteFeed, commit_with: CommitWith, state: LeaseState) -> None:
         self._name = name
         self._feed = feed
         self._commit_with = commit_with
-        self._held = held
+        self._state = state
 
     def follow(self, since: str) -> AsyncGenerator[Batch]:
         return self._feed.follow(since)
 
     async def acquire(self, holder: str, seconds: float, since: str | None) -> Lease | None:
-        held = self._held
-        if held.holder not in ("", holder) and held.until > time.monotonic():
+        state = self._state
+        if state.holder not in ("", holder) and state.until > time.monotonic():
             return None
-        held.token, held.holder, held.until = held.token + 1, holder, time.monotonic() + seconds
-        token = held.token
+        state.token, state.holder, state.until = state.token + 1, holder, time.monotonic() + seconds
+        token = state.token
         # Through the writer, after the waiting commits: one of them may belong to the lease before.
         return Lease(token, seconds, await self._commit_with((), lambda connection: self._position(connection, since)))
 
@@ -71,13 +71,13 @@ class SQLiteConsumerState:
             await self.commit(lease, (), position)
             return
         self._check(lease)
-        self._held.until = time.monotonic() + lease.seconds
+        self._state.until = time.monotonic() + lease.seconds
 
     async def commit(self, lease: Lease, writes: Sequence[Write], position: str) -> None:
         await self._commit_with(writes, lambda connection: self._store(connection, lease, position))
         lease.position = position
-        if self._held.token == lease.token:
-            self._held.until = time.monotonic() + lease.seconds
+        if self._state.token == lease.token:
+            self._state.until = time.monotonic() + lease.seconds
 
     def _store(self, connection: apsw.Connection, lease: Lease, position: str) -> None:
         self._check(lease)
@@ -90,12 +90,12 @@ class SQLiteConsumerState:
             raise LeaseLost("another position has been stored")
 
     def _check(self, lease: Lease) -> None:
-        if self._held.token != lease.token:
+        if self._state.token != lease.token:
             raise LeaseLost("another consumer of this name works now")
 
     async def release(self, lease: Lease) -> None:
-        if self._held.token == lease.token:
-            self._held.until = 0.0
+        if self._state.token == lease.token:
+            self._state.until = 0.0
 
     async def restart_at(self, since: str | None, writes: Sequence[Write], instead_of: str | None) -> None:
         def store(connection: apsw.Connection) -> None:
@@ -106,6 +106,6 @@ class SQLiteConsumerState:
                 self._replace(connection, instead_of, start)
 
         def end_leases() -> None:
-            self._held.token, self._held.holder, self._held.until = self._held.token + 1, "", 0.0
+            self._state.token, self._state.holder, self._state.until = self._state.token + 1, "", 0.0
 
         await self._commit_with(writes, store, end_leases)

@@ -38,7 +38,7 @@ from stores.sqlite.aggregates import aggregate
 from stores.sqlite.bulk_changes import BulkChanges
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import FILES_OF_CONNECTION, FileLock, connect, translated, why_unusable
-from stores.sqlite.consumer import Held, SQLiteConsumerState
+from stores.sqlite.consumer import LeaseState, SQLiteConsumerState
 from stores.sqlite.feed import SQLiteFeed, current_seq
 from stores.sqlite.file_watch import FileWatch
 from stores.sqlite.group_commit import GroupCommitter
@@ -52,7 +52,7 @@ from stores.sqlite.readers import MOST_STREAMS, Readers, own_connections
 from stores.sqlite.structure import Structure
 from stores.sqlite.tables import StoreTable, load_tables, prepare_file
 from stores.sqlite.transaction import Transaction
-from stores.sqlite.visibility_index import groups_held
+from stores.sqlite.visibility_index import groups_in_use
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 from stores.tasks import end_tasks, run_each
@@ -85,7 +85,7 @@ class SQLiteEngine:
         self._tables: dict[str, StoreTable] = {}
         self._superseded = SupersededDefinitions()
         self._consumers: dict[str, LeasedConsumer] = {}
-        self._leases: dict[str, Held] = {}
+        self._leases: dict[str, LeaseState] = {}
 
     @property
     def _own_connections(self) -> int:
@@ -249,9 +249,9 @@ class SQLiteEngine:
             lambda c: lists.count(c, table, where, counts), HOUSEKEEPING_SECONDS
         )
 
-    async def groups_held(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
+    async def groups_in_use(self, stores: Sequence[str], groups: Sequence[str]) -> set[tuple[str, str]]:
         tables = [table for store in stores if (table := self._tables.get(store)) is not None]
-        return await self._readers.in_thread(lambda connection: groups_held(connection, tables, groups))
+        return await self._readers.in_thread(lambda connection: groups_in_use(connection, tables, groups))
 
     async def count_duplicates(self, store: str, *paths: str, where: Filter = EVERYTHING) -> tuple[int, str]:
         table = self._table(store)
@@ -341,8 +341,8 @@ class SQLiteEngine:
         )
 
     def consumer(self, name: str, handle: ChangeHandler, options: ConsumerOptions = CONSUMER_DEFAULTS) -> Consumer:
-        held = self._leases.setdefault(name, Held())
-        state = SQLiteConsumerState(name, self.feed, self._commit_with, held)
+        lease_state = self._leases.setdefault(name, LeaseState())
+        state = SQLiteConsumerState(name, self.feed, self._commit_with, lease_state)
         self._consumers[name] = consumer = LeasedConsumer(name, handle, options, state)
         return consumer
 

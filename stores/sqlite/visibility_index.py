@@ -127,14 +127,14 @@ def has_index(table: StoreTable, where: Filter) -> bool:
     ) or any(sought(index, where) > 1 and implies(where, index.where) for index in table.compounds.values())
 
 
-def groups_held(
+def groups_in_use(
     connection: apsw.Connection, tables: Iterable[StoreTable], groups: Sequence[str]
 ) -> set[tuple[str, str]]:
     """Return the pairs of store and group for which the store has an entity of that group. Uses the ACLs."""
     wanted = orjson.dumps(list(groups)).decode()
-    held: set[tuple[str, str]] = set()
+    in_use: set[tuple[str, str]] = set()
     for table in tables:
         of_group = f"SELECT 1 FROM {table.acl} v JOIN {table.table} e USING(row) WHERE viewer=w.value"
         sql = f"""SELECT value FROM json_each(?) w WHERE EXISTS({of_group} AND e."group"=w.value)"""
-        held.update((table.name, group) for (group,) in connection.execute(sql, (wanted,)))
-    return held
+        in_use.update((table.name, group) for (group,) in connection.execute(sql, (wanted,)))
+    return in_use

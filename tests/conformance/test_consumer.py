@@ -119,7 +119,7 @@ async def stored_up_to(engine: Engine, id: str, start: str) -> None:
 async def stored_position(engine: Engine) -> str:
     """Return the consumer's position as stored by the engine."""
     state: Any = state_of(engine.consumers()[-1])
-    if hasattr(state, "_held"):
+    if hasattr(state, "_commit_with"):
         found = await state._commit_with(
             (), lambda c: c.execute("SELECT position FROM consumers WHERE name=?", (NAME,)).get
         )

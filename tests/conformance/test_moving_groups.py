@@ -17,10 +17,10 @@ async def test_the_groups_that_a_store_holds_are_found(engine: Engine) -> None:
     await insert(engine, entity(group=a, branch=[a, b]), entity(group=a, branch=[a, b]), entity(group=c, branch=[c]))
     await insert(engine, entity(group=b, branch=[b], access=[d]), entity(group=None, branch=[]), store="others")
     stores = [STORE, "others", "empty"]
-    assert await engine.groups_held(stores, [a, b, c, d]) == {(STORE, a), (STORE, c), ("others", b)}
-    assert await engine.groups_held(stores, [d]) == set()
-    assert await engine.groups_held([STORE], [a, d]) == {(STORE, a)}
-    assert await engine.groups_held([], [a]) == await engine.groups_held(stores, []) == set()
+    assert await engine.groups_in_use(stores, [a, b, c, d]) == {(STORE, a), (STORE, c), ("others", b)}
+    assert await engine.groups_in_use(stores, [d]) == set()
+    assert await engine.groups_in_use([STORE], [a, d]) == {(STORE, a)}
+    assert await engine.groups_in_use([], [a]) == await engine.groups_in_use(stores, []) == set()
 
 
 async def test_a_group_is_moved_where_it_holds_something(engine: Engine) -> None:

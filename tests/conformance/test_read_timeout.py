@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from pymongo import AsyncMongoClient
 
-from hub.services.standing_data import Standing
-from stores.errors import DataStandsAgainst, ReadTimeout
+from hub.services.existing_data import ExistingData
+from stores.errors import DataConflict, ReadTimeout
 from stores.parse import parse_filter
 from stores.protocol import DeleteMany, Engine, Expect, Insert, Procedure, Steps, UpdateMany, Write, Written
 from stores.protocol import find as find_step
@@ -84,8 +84,8 @@ async def test_a_definition_is_checked_however_long_it_takes(database: Database)
             (StoreDefinition(STORE, fields), {"n", "x"}),
             (StoreDefinition(STORE, (Field("n", "Number"),), open=False), {"v"}),
         ):
-            with pytest.raises(DataStandsAgainst) as refused:
-                await Standing(old, new).check(engine)
+            with pytest.raises(DataConflict) as refused:
+                await ExistingData(old, new).check(engine)
             assert refused.value.found.keys() == found
             assert all(str(MANY) in text for text in refused.value.found.values())
 

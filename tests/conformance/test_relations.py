@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stores import writes
-from stores.errors import DataStandsAgainst, DeletesTooMuch, InvalidEntity, TooManyMatches
+from stores.errors import DataConflict, DeletesTooMuch, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
@@ -127,7 +127,7 @@ async def test_a_change_keeps_what_is_out_of_sight(engine: Engine) -> None:
 async def test_a_deletion_is_refused_while_something_refers(engine: Engine) -> None:
     customer = (await create(engine, CUSTOMERS))["_id"]
     order = (await create(engine, ORDERS, customer=customer))["_id"]
-    with pytest.raises(DataStandsAgainst) as refused:
+    with pytest.raises(DataConflict) as refused:
         await delete(engine, CUSTOMERS, customer)
     assert refused.value.found == {"_id": "Entities of orders refer to it."}
     await delete(engine, ORDERS, order)
@@ -259,7 +259,7 @@ async def test_circles_end(engine: Engine) -> None:
     alone = (await create(engine, CUSTOMERS))["_id"]
     await change(engine, CUSTOMERS, alone, parent=alone)
     refusing = (Relation(CUSTOMERS, ("parent",), CUSTOMERS),)
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await delete(engine, CUSTOMERS, root, refusing)
     await delete(engine, CUSTOMERS, alone, refusing)  # what refers to itself does not refuse
     await delete(engine, CUSTOMERS, root, relations)
@@ -274,7 +274,7 @@ async def test_a_value_that_others_refer_to_does_not_change(engine: Engine) -> N
         check = partial(check_keys, FieldChange(TAGS, Equal(("_id",), tag), {"code": code}), [TAGGED])
         await engine.commit([Procedure(TAGS, check), Update(TAGS, tag, {"code": code})], USER)
 
-    with pytest.raises(DataStandsAgainst) as refused:
+    with pytest.raises(DataConflict) as refused:
         await rename("b")
     assert refused.value.found == {"code": "Entities of orders refer to this value."}
     await rename("a")
@@ -306,8 +306,7 @@ async def test_of_a_deletion_and_references_one_side_is_refused(engine: Engine) 
             return_exceptions=True,
         )
         assert all(
-            not isinstance(each, BaseException) or isinstance(each, InvalidEntity | DataStandsAgainst)
-            for each in outcomes
+            not isinstance(each, BaseException) or isinstance(each, InvalidEntity | DataConflict) for each in outcomes
         ), outcomes
         left = await engine.entities(CUSTOMERS, Query(Equal(("_id",), customer)))
         refers = await engine.entities(ORDERS, Query(And((Equal(("customer",), customer),))))

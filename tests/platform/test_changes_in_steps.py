@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataChanging, DataStandsAgainst
+from stores.errors import DataChanging, DataConflict
 from stores.query import Query
 from stores.records import Entity
 from tests.platform.answers import definition_of, every_entity_can_be_sent_back, good, refused, shown
@@ -173,7 +173,7 @@ async def test_what_another_process_writes_between_the_steps_is_changed_too(raci
     ids = [each["_id"] for each in await racing.hub.engine.entities("orders", Query())]
     await racing.spoil("orders", ids[0], {"amount": "many"})
     await racing.hub.entities.change(racing.principal, "stores", store, step, None)
-    with pytest.raises(DataStandsAgainst, match=ids[0]):
+    with pytest.raises(DataConflict, match=ids[0]):
         await racing.hub.entities.change(racing.principal, "stores", store, step, None)
     await racing.spoil("orders", ids[0], {"amount": "7"})
     while (await racing.see("stores", store))["pending"] is not None:

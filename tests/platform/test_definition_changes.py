@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stores.errors import DataStandsAgainst
+from stores.errors import DataConflict
 from stores.query import Query
 from stores.records import Entity
 from stores.seen_values import SeenValues
@@ -614,7 +614,7 @@ async def test_what_is_written_before_the_commit_stands_against_it(racing: Racin
     """Nothing is changed: the definition and all entities are as they were."""
     store = await defined(racing, {"amount": "1"}, {"amount": "2"})
     racing.before("define", lambda: racing.make("orders", {"amount": "many"}))
-    with pytest.raises(DataStandsAgainst) as refusal:
+    with pytest.raises(DataConflict) as refusal:
         await racing.hub.entities.change(racing.principal, "stores", store, CONVERT, None)
     assert refusal.value.found["amount"].startswith("1 entity has a value of it that cannot be converted.")
     found = await racing.hub.engine.entities("orders", Query())

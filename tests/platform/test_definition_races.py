@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hub.http.errors import RequestFailed
-from hub.services import standing_references
+from hub.services import existing_references
 from hub.services.batch import BatchRequest
-from stores.errors import DataStandsAgainst, DuplicateValue, InvalidEntity, Unavailable
+from stores.errors import DataConflict, DuplicateValue, InvalidEntity, Unavailable
 from stores.mongo import commits, definition_gate
 from stores.mongo.engine import MongoEngine
 from stores.mongo.writes import WriteExecutor
@@ -64,7 +64,7 @@ async def test_what_is_written_just_before_a_definition_changes_stands_against_i
     before = [{"id": "name", "type": "Text"}, {"id": "code", "type": "Text"}]
     store = await racing.make("stores", {"name": "orders", "fields": before})
     racing.before("define", lambda: racing.make("orders", {"code": "c"}))
-    with pytest.raises(DataStandsAgainst) as refusal:
+    with pytest.raises(DataConflict) as refusal:
         await racing.hub.entities.change(racing.principal, "stores", store, {"fields": fields}, None)
     assert [*refusal.value.found] == [at_fault]
     assert [field["id"] for field in (await racing.see("stores", store))["fields"]] == ["name", "code"]
@@ -160,7 +160,7 @@ async def test_writes_in_progress_while_the_definition_changes(racing: Racing) -
         refused = sum(isinstance(outcome, InvalidEntity) for outcome in written)
         left = len(await racing.hub.engine.entities(name, Query()))
         assert refused + left == 8
-        assert isinstance(closed, DataStandsAgainst) if left else isinstance(closed, tuple)
+        assert isinstance(closed, DataConflict) if left else isinstance(closed, tuple)
 
 
 async def test_more_changes_before_the_commit_than_one_read_of_the_feed_returns(
@@ -231,7 +231,7 @@ async def test_a_target_that_goes_before_a_field_refers_to_it_stands_against_tha
     """Although it was there when the entities were counted."""
     store, _, item = await referring(racing)
     racing.before("define", lambda: LOSSES[loss](racing, item))
-    with pytest.raises(DataStandsAgainst) as refusal:
+    with pytest.raises(DataConflict) as refusal:
         await racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
     assert [*refusal.value.found] == ["to"]
 
@@ -242,7 +242,7 @@ async def test_a_target_that_goes_while_entities_are_counted(
 ) -> None:
     """They are counted again only if one of them refers to it."""
     store, _, _ = await referring(racing)
-    count, counted = standing_references._count, 0
+    count, counted = existing_references._count, 0
 
     async def count_before_deletion(*arguments: Any) -> int:
         nonlocal counted
@@ -251,10 +251,10 @@ async def test_a_target_that_goes_while_entities_are_counted(
         await racing.hub.entities.delete_matches(racing.principal, "items", Equal(("code",), code))
         return found
 
-    monkeypatch.setattr(standing_references, "_count", count_before_deletion)
+    monkeypatch.setattr(existing_references, "_count", count_before_deletion)
     changing = racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
     [outcome] = await asyncio.gather(changing, return_exceptions=True)
-    assert isinstance(outcome, DataStandsAgainst) is (code == "a")
+    assert isinstance(outcome, DataConflict) is (code == "a")
     assert counted == counts
 
 
@@ -265,7 +265,7 @@ async def test_a_target_does_not_go_after_a_field_has_come_to_refer_to_it(racing
     store, order, item = await referring(racing)
     changing = lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None)
     racing.before("commit", changing)
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await LOSSES[loss](racing, item)
     assert (await racing.see("items", item))["code"] == "a"
     await racing.hub.entities.change(racing.principal, "stores", store, {"fields": []}, None)
@@ -279,7 +279,7 @@ async def test_a_batch_sees_that_a_field_has_come_to_refer_to_a_target(racing: R
     racing.before("commit", lambda: racing.hub.entities.change(racing.principal, "stores", store, REFERS, None))
     with pytest.raises(RequestFailed) as failure:
         await racing.hub.batch.run(racing.principal, [BatchRequest("DELETE", "items", item)], 0, None)
-    assert isinstance(failure.value.__cause__, DataStandsAgainst)
+    assert isinstance(failure.value.__cause__, DataConflict)
 
 
 async def test_a_user_does_not_go_after_a_field_has_come_to_refer_to_users(racing: Racing) -> None:
@@ -293,7 +293,7 @@ async def test_a_user_does_not_go_after_a_field_has_come_to_refer_to_users(racin
         lambda: entities.change(me, "users", user, {"login": "bob"}, None),
     ):
         racing.before("commit", lambda: entities.change(me, "stores", store, by_login, None))
-        with pytest.raises(DataStandsAgainst):
+        with pytest.raises(DataConflict):
             await write()
         assert (await racing.see("users", user))["login"] == "ann"
         await entities.change(me, "stores", store, {"fields": []}, None)
@@ -325,7 +325,7 @@ async def test_a_key_is_not_changed_after_a_field_has_come_to_refer_by_it(racing
         await racing.make("orders", {"customer": "1"})
 
     racing.before("define", refer)
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await entities.change(me, "stores", customers, unfit, None)
     assert (await racing.see("stores", customers))["fields"] == KEYED
 
@@ -355,7 +355,7 @@ async def test_a_commit_that_waits_learns_that_a_field_has_come_to_refer_to_its_
         return await attempt(*arguments)
 
     committer._attempt = after_the_change
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await LOSSES[loss](racing, item)
     assert (await racing.see("items", item))["code"] == "a"
 
@@ -367,7 +367,7 @@ async def test_a_field_does_not_come_to_refer_to_what_is_being_removed(racing: R
     store, _, item = await referring(racing)
     changes = change_during_write(racing, "items", store, REFERS)
     await LOSSES[loss](racing, item)
-    with pytest.raises(DataStandsAgainst) as refusal:
+    with pytest.raises(DataConflict) as refusal:
         await changes[0]
     assert [*refusal.value.found] == ["to"]
 
@@ -539,7 +539,7 @@ async def test_what_goes_with_a_user_is_not_referred_to_meanwhile(racing: Racing
     refers: Entity = {"fields": [{"id": "order", "type": "Reference", "store": "orders"}]}
     changes = change_during_write(racing, "users", lines, refers)
     await racing.hub.entities.delete(racing.principal, "users", user, None)
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await changes[0]
 
 
@@ -559,5 +559,5 @@ async def test_what_goes_in_a_batch_is_not_referred_to_meanwhile(racing: Racing)
     changes = change_during_write(racing, "items", notes, refers)
     requests = [BatchRequest("PATCH", "orders", other, {"n": 1}), BatchRequest("DELETE", "items", item)]
     assert len(await racing.hub.batch.run(racing.principal, requests, 0, None)) == 2
-    with pytest.raises(DataStandsAgainst):
+    with pytest.raises(DataConflict):
         await changes[0]

@@ -11,9 +11,9 @@ import orjson
 
 from auth.positions import bind
 from hub.http.answer import Answer, json_answer
+from hub.http.buffered_answer import BufferedAnswer
 from hub.http.call import HOST_COOKIE, SESSION_COOKIE, Call
 from hub.http.errors import Failure, status_text
-from hub.http.held_answer import HeldAnswer
 from hub.http.proxies import PREFIX
 from hub.http.write_answer import WriteAnswer
 from hub.services.delta import Delta
@@ -97,16 +97,16 @@ def expanded_answer(text: bytes, timeout: float) -> Answer:
     """Return the answer to the reading of one entity with what it refers to. It has no ETag: it changes when they
     change."""
     body = SUCCESS + text[1:] if len(text) <= LONG else _pieces([text[1:]], SUCCESS, b"")
-    return HeldAnswer(body=body, timeout=timeout, size=len(text))
+    return BufferedAnswer(body=body, timeout=timeout, size=len(text))
 
 
 def expanded_list_answer(listed: bytes | list[bytes], headers: list[tuple[bytes, bytes]], timeout: float) -> Answer:
     """Return a list of entities with what they refer to: the JSON array, or the texts of the entities."""
     if isinstance(listed, bytes):
-        return HeldAnswer(body=listed, headers=headers, timeout=timeout, size=len(listed))
+        return BufferedAnswer(body=listed, headers=headers, timeout=timeout, size=len(listed))
     size = sum(map(len, listed)) + len(listed)
     body = b"[" + b",".join(listed) + b"]" if size <= LONG else _pieces(listed, b"[", b"]")
-    return HeldAnswer(body=body, headers=headers, timeout=timeout, size=size)
+    return BufferedAnswer(body=body, headers=headers, timeout=timeout, size=size)
 
 
 async def _pieces(texts: list[bytes], before: bytes, after: bytes) -> AsyncIterator[bytes]:

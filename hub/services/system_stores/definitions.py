@@ -15,6 +15,9 @@ from hub.services.credentials import refuse
 from hub.services.data_steps import beginning, next_step, refuse_pending
 from hub.services.definition_data import data_writes
 from hub.services.entity_count import EntityCount
+from hub.services.examination import check_hidden
+from hub.services.existing_data import check_data
+from hub.services.existing_references import check_references
 from hub.services.reference_defaults import check_defaults
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
@@ -26,15 +29,12 @@ from hub.services.relation_definitions import (
     nothing_refers,
 )
 from hub.services.shared_reads import SharedReads
-from hub.services.standing_changes import check_hidden
-from hub.services.standing_data import check_data
-from hub.services.standing_references import check_references
 from hub.services.system_stores.base import Prepared, StoreHooks
 from stores.data_changes import DataChange, DataOperations
 from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
 from stores.definitions import PENDING, parse_definition
 from stores.errors import (
-    DataStandsAgainst,
+    DataConflict,
     DuplicateValue,
     InvalidEntity,
     NotAsExpected,
@@ -135,13 +135,13 @@ class DefinitionHooks(StoreHooks):
         if not in_steps:
             check_hidden(old, change.operations)
         most = UNBOUNDED if in_steps else self._most
-        standing = await check_data(self.engine, old, definition, change, most)
-        standing += await check_references(self.engine, old, definition, change)
+        rechecks = await check_data(self.engine, old, definition, change, most)
+        rechecks += await check_references(self.engine, old, definition, change)
         writes = await data_writes(self.engine, self.registry, old, definition, change, most, in_steps=in_steps)
         if in_steps:
             fields[PENDING] = await beginning(self.engine, definition.name, change)
         # The conditions first: they are about entities as others leave them.
-        return Prepared(fields, [*standing, *targets, *writes])
+        return Prepared(fields, [*rechecks, *targets, *writes])
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         return [nothing_refers(self.registry, before["name"])]
@@ -184,7 +184,7 @@ class DefinitionHooks(StoreHooks):
             entities = EntityCount(*await self.engine.count_duplicates(old.name, *error.fields, where=where))
             if not entities.count:
                 raise
-            raise DataStandsAgainst(shared_values(error.fields, entities)) from error
+            raise DataConflict(shared_values(error.fields, entities)) from error
         except ParallelArrays as error:
             # An entity that has changed since `check_data`, on storage without transactions.
             raise NotAsExpected from error
@@ -214,7 +214,7 @@ def _is_change(write: Write) -> TypeGuard[Update]:
 
 
 def shared_values(fields: Sequence[str], entities: EntityCount) -> dict[str, str]:
-    """Return the text for each field of a unique index that entities stand against."""
+    """Return the text for each field of a unique index with which entities conflict."""
     if len(fields) == 1:
         return {fields[0]: entities.saying("share", "a value of it with another.")}
     return dict.fromkeys(fields, entities.saying("share", f"values of {', '.join(fields)} with another."))

@@ -9,7 +9,7 @@ from typing import Final
 from hub.services.entity_count import EntityCount
 from hub.services.walking import each_entity
 from stores.data_changes import DataChange, DataOperations
-from stores.errors import DataStandsAgainst, NotAsExpected
+from stores.errors import DataConflict, NotAsExpected
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Recheck
 from stores.query import EVERYTHING, And, Filter, In, Or, Query
@@ -20,12 +20,12 @@ from stores.relation import Relation, Value
 from stores.schema import StoreDefinition
 from stores.turns import Turn
 
-HELD_AT_ONCE: Final = 5_000
+LOOKED_UP_AT_ONCE: Final = 5_000
 """Entities, and values in them, that are looked up together."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Unverified:
     """A relation of the new definition whose values, in entities that meet `where`, may have no target."""
 
     relation: Relation
@@ -36,20 +36,20 @@ async def check_references(
     engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
 ) -> list[Recheck]:
     """Refuse a definition whose new references have no target in existing entities after `change`. Return the condition
-    under which the commit checks that none of them has changed meanwhile. Raises DataStandsAgainst, and NotAsExpected
+    under which the commit checks that none of them has changed meanwhile. Raises DataConflict, and NotAsExpected
     for an entity changed meanwhile."""
-    doubts = [*_doubts(old, new, change.operations)]
-    if not doubts:
+    unverified = [*_unverified(old, new, change.operations)]
+    if not unverified:
         return []
     since = await engine.feed.position()
-    relations = [each.relation for each in doubts]
+    relations = [each.relation for each in unverified]
     changed = _ChangedMeanwhile(old.name, relations, change)
     found: dict[str, EntityCount] = {}
-    for each in doubts:
+    for each in unverified:
         await _count(engine, each, change, found.setdefault(".".join(each.relation.path), EntityCount()))
     if broken := {path: entities for path, entities in found.items() if entities.count}:
         text = "a value of it that no entity of the other store has."
-        raise DataStandsAgainst({path: entities.having(text) for path, entities in broken.items()})
+        raise DataConflict({path: entities.having(text) for path, entities in broken.items()})
     reached = await check_changes(engine.feed, since, changed.collect)
     for relation, lost in changed.lost.items():
         if await _may_be_referred_to(engine, relation, lost, change.operations):
@@ -102,51 +102,51 @@ class _ChangedMeanwhile:
             raise NotAsExpected
 
 
-def _doubts(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[_Doubt]:
+def _unverified(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[_Unverified]:
     known = {(each.path, each.target, each.by) for each in old.relations}
     for each in new.relations:
         name = each.field
         source = operations.source_of(name)
-        is_known = ((source, *each.path[1:]), each.target, held_by(each, operations)) in known
+        is_known = ((source, *each.path[1:]), each.target, current_key_field(each, operations)) in known
         if name in operations.fill:
-            yield _Doubt(each, has_none((name,)) if is_known else EVERYTHING)
+            yield _Unverified(each, has_none((name,)) if is_known else EVERYTHING)
         elif name in operations.convert or not is_known:
-            yield _Doubt(each, has_value((source,)))
+            yield _Unverified(each, has_value((source,)))
         if source != name:  # entities of an open store may have values at the new name
-            yield _Doubt(each, And((has_none((source,)), has_value((name,)))))
+            yield _Unverified(each, And((has_none((source,)), has_value((name,)))))
 
 
-def held_by(relation: Relation, operations: DataOperations) -> str:
+def current_key_field(relation: Relation, operations: DataOperations) -> str:
     """Return the field of the target that holds the key now: the change may rename it in the store itself."""
     return operations.source_of(relation.by) if relation.target == relation.store else relation.by
 
 
-async def _count(engine: Engine, doubt: _Doubt, change: DataChange, entities: EntityCount) -> None:
+async def _count(engine: Engine, unverified: _Unverified, change: DataChange, entities: EntityCount) -> None:
     """Add the entities that will refer to something that does not exist."""
-    relation, by = doubt.relation, held_by(doubt.relation, change.operations)
-    held, size, turn = dict[str, frozenset[Value]](), 0, Turn()
-    async for entity in each_entity(engine, relation.store, doubt.where):
-        held[entity["_id"]] = values = relation.values(change.applied(entity))
+    relation, by = unverified.relation, current_key_field(unverified.relation, change.operations)
+    referring, size, turn = dict[str, frozenset[Value]](), 0, Turn()
+    async for entity in each_entity(engine, relation.store, unverified.where):
+        referring[entity["_id"]] = values = relation.values(change.applied(entity))
         size += 1 + len(values)
-        if size >= HELD_AT_ONCE:
-            await _add_broken(engine, relation.target, by, held, entities)
-            held, size = {}, 0
+        if size >= LOOKED_UP_AT_ONCE:
+            await _add_broken(engine, relation.target, by, referring, entities)
+            referring, size = {}, 0
         if turn.is_over:
             await turn.pass_on()
-    await _add_broken(engine, relation.target, by, held, entities)
+    await _add_broken(engine, relation.target, by, referring, entities)
 
 
 async def _add_broken(
-    engine: Engine, target: str, by: str, held: Mapping[str, frozenset[Value]], entities: EntityCount
+    engine: Engine, target: str, by: str, referring: Mapping[str, frozenset[Value]], entities: EntityCount
 ) -> None:
     """Add the entities, of which the values are given, that refer to something that does not exist."""
-    values = frozenset[Value]().union(*held.values())
+    values = frozenset[Value]().union(*referring.values())
     ordered = sorted(values, key=str)
     for start in range(0, len(ordered), PIECE):
         piece = tuple(ordered[start : start + PIECE])
         targets = await engine.entities(target, Query(In((by,), piece), limit=PIECE))
         values = values - {each[by] for each in targets}
-    for id, referred in held.items():
+    for id, referred in referring.items():
         if not referred.isdisjoint(values):
             entities.add({"_id": id})
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from hub.services.entity_count import EntityCount
 from stores.data_changes import DataChange, DataOperations, Obstacle, Obstructed
 from stores.data_definitions import MEMBER
-from stores.errors import DataStandsAgainst
+from stores.errors import DataConflict
 from stores.matcher import compile_filter
 from stores.paths import is_single, value_at
 from stores.protocol import MOST_BULK_BYTES, Engine
@@ -58,8 +58,8 @@ class Examination:
         self._sharing: dict[tuple[str, ...], EntityCount] = {}
 
     async def run(self, engine: Engine) -> dict[str, str]:
-        """Return for each field how many entities stand against the change, and which one is the first. Raises
-        DataStandsAgainst for a change of too many."""
+        """Return for each field how many entities conflict with the change, and which one is the first. Raises
+        DataConflict for a change of too many."""
         count = await engine.count(self._definition.name, self._change.concerned)
         if count > self._most:
             raise too_many(self._definition, self._change.operations, self._most)
@@ -109,7 +109,7 @@ def _what(paths: tuple[str, ...]) -> str:
 
 
 def check_hidden(old: StoreDefinition, operations: DataOperations) -> None:
-    """Raise DataStandsAgainst for a hidden field that one commit would rename: reads know the former definition for a
+    """Raise DataConflict for a hidden field that one commit would rename: reads know the former definition for a
     moment after it, and that does not hide the new name. In steps, the values move after the definition."""
     hidden = {source: target for source, target in operations.rename.items() if source in old.hidden}
     if hidden:
@@ -117,25 +117,25 @@ def check_hidden(old: StoreDefinition, operations: DataOperations) -> None:
         raise _with_commands(text, old, DataOperations(hidden))
 
 
-def too_many(definition: StoreDefinition, operations: DataOperations, most: int) -> DataStandsAgainst:
+def too_many(definition: StoreDefinition, operations: DataOperations, most: int) -> DataConflict:
     """Return the refusal of a change of too many entities, with the commands that make it."""
     text = f"More than {most} entities would change (HUB_MAX_MATCHES)."
     return _with_commands(text, definition, operations).at("max_matches")
 
 
-def too_large(definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
+def too_large(definition: StoreDefinition, operations: DataOperations) -> DataConflict:
     """Return the refusal of a change of entities that are too large together, with the commands that make it."""
     text = f"Entities of more than {MOST_BULK_BYTES >> 20} MiB would change (MOST_BULK_BYTES)."
     return _with_commands(text, definition, operations).at("MOST_BULK_BYTES")
 
 
-def too_long(definition: StoreDefinition, operations: DataOperations, seconds: float) -> DataStandsAgainst:
+def too_long(definition: StoreDefinition, operations: DataOperations, seconds: float) -> DataConflict:
     """Return the refusal of a change that takes too long for one commit, with the commands that make it."""
     text = f"Changing the entities takes longer than {seconds:g} seconds (LONGEST_COMPUTING)."
     return _with_commands(text, definition, operations).at("LONGEST_COMPUTING")
 
 
-def _with_commands(text: str, definition: StoreDefinition, operations: DataOperations) -> DataStandsAgainst:
+def _with_commands(text: str, definition: StoreDefinition, operations: DataOperations) -> DataConflict:
     store, types = definition.name, definition.by_id
     commands = [
         *(_command("rename", store, source, target) for source, target in operations.rename.items()),
@@ -144,7 +144,7 @@ def _with_commands(text: str, definition: StoreDefinition, operations: DataOpera
         *(_command("convert", store, name, type=types[name].type) for name in operations.convert),
     ]
     how = f"The command line changes any number: {'; '.join(commands[:_SHOWN_COMMANDS])}"
-    return DataStandsAgainst({MEMBER: f"{text} {how}"})
+    return DataConflict({MEMBER: f"{text} {how}"})
 
 
 def _command(verb: str, store: str, *names: str, type: str = "") -> str:

@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Final
 
 from hub.services.entity_count import EntityCount
-from hub.services.standing_changes import Examination
+from hub.services.examination import Examination
 from stores.compound import ArrayCheck
 from stores.data_changes import DataChange, DataOperations
-from stores.errors import DataStandsAgainst, InvalidEntity, NotAsExpected, ReadTimeout
+from stores.errors import DataConflict, InvalidEntity, NotAsExpected, ReadTimeout
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import is_single, split
@@ -33,7 +33,7 @@ THIS_FIELD: Final = "this field, which would not be defined."
 
 @dataclass(frozen=True)
 class Condition:
-    """Entities that match `where`, and that `refuses` if it is given, stand against a definition. `refuses` checks what
+    """Entities that match `where`, and that `refuses` if it is given, conflict with a definition. `refuses` checks what
     the database cannot evaluate, in a thread."""
 
     field: str
@@ -42,7 +42,7 @@ class Condition:
     refuses: Callable[[Entity], bool] | None = None
 
     async def count(self, engine: Engine, store: str) -> EntityCount:
-        """Return the entities that stand against the definition."""
+        """Return the entities that conflict with the definition."""
         if self.refuses is None:
             count = await engine.count(store, self.where)
             return EntityCount(count, await self._first(engine, store) if count else "")
@@ -102,7 +102,7 @@ def conditions(old: StoreDefinition, new: StoreDefinition, operations: DataOpera
             yield Condition(first, text, has_list, ArrayCheck([index]).refuses)
 
 
-class Standing:
+class ExistingData:
     """The entities of one store, as opposed to a new definition and the `change` of their values. `most`: entities that
     may change."""
 
@@ -121,7 +121,7 @@ class Standing:
         self.matters = closes or bool(self._conditions) or self._change is not None
 
     async def check(self, engine: Engine) -> None:
-        """Raises DataStandsAgainst, which gives the number of entities for each field, and the first of them."""
+        """Raises DataConflict, which gives the number of entities for each field, and the first of them."""
         found: dict[str, str] = {}
         if self._change is not None:
             found |= await Examination(self._change, self._new, self._most).run(engine)
@@ -132,10 +132,10 @@ class Standing:
             unknown = await self._unknown_fields(engine)
             found |= {name: entities.having(THIS_FIELD) for name, entities in unknown.items()}
         if found:
-            raise DataStandsAgainst(found)
+            raise DataConflict(found)
 
     def recheck(self, changes: Sequence[Change]) -> None:
-        """Raises NotAsExpected if an entity stands against the definition since one of these changes."""
+        """Raises NotAsExpected if an entity conflicts with the definition since one of these changes."""
         for change in changes:
             if change.store != self._store or change.op == "delete":
                 continue
@@ -174,15 +174,15 @@ async def check_data(
     engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange, most: int
 ) -> list[Recheck]:
     """Refuse a definition that existing entities violate after `change`, and a change of more than `most` entities.
-    Return the condition under which the commit checks those that change until then. Raises DataStandsAgainst, and
+    Return the condition under which the commit checks those that change until then. Raises DataConflict, and
     NotAsExpected for an entity changed meanwhile."""
-    standing = Standing(old, new, change, most)
-    if not standing.matters:
+    existing = ExistingData(old, new, change, most)
+    if not existing.matters:
         return []
     since = await engine.feed.position()
-    await standing.check(engine)
-    reached = await check_changes(engine.feed, since, standing.recheck)
-    return [Recheck(old.name, reached, standing.recheck)]
+    await existing.check(engine)
+    reached = await check_changes(engine.feed, since, existing.recheck)
+    return [Recheck(old.name, reached, existing.recheck)]
 
 
 def leads_to_list(path: tuple[str, ...]) -> Filter:

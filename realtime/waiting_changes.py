@@ -13,7 +13,7 @@ MOST_HELD_BYTES: Final[Annotated[int, Limit("process", "bytes of missed changes"
 """Bytes of missed changes that wait for clients with room. Beyond that they are forgotten, and read again later."""
 
 
-class HeldChanges:
+class WaitingChanges:
     """Counts the changes that wait. One read of the feed has up to 40 MiB, and thousands of clients that read nothing
     may resume at once."""
 
@@ -21,7 +21,7 @@ class HeldChanges:
         self._bytes = 0
 
     @contextmanager
-    def hold(self, changes: Sequence[Change]) -> Iterator[bool]:
+    def count(self, changes: Sequence[Change]) -> Iterator[bool]:
         """Count the changes while the block runs, and pass whether there is room for them: without it they must not be
         kept."""
         size = sum(change.size for change in changes)

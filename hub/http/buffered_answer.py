@@ -11,7 +11,7 @@ from hub.http.answer import Answer
 
 
 @dataclass(slots=True, kw_only=True)
-class HeldAnswer(Answer):
+class BufferedAnswer(Answer):
     """An answer of `size` bytes that is streamed from memory. It counts as unread until it has been sent; if clients
     leave no room for it (`hub.http.unread`), it is refused. A whole body is counted by its connection."""
 
