@@ -22,7 +22,7 @@ from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
 from hub.http.answer import Answer
-from hub.http.bounded_json import BodyBounds
+from hub.http.bounded_json import JsonLimits
 from hub.http.errors import NoSuchPath, NothingAtRoot
 from hub.http.middleware import RequestMiddleware
 from hub.http.origins import Origins
@@ -38,7 +38,7 @@ from hub.services.accounts import Accounts
 from hub.services.batch import BatchService
 from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
-from hub.services.entities import Bounds, EntityService
+from hub.services.entities import EntityService, WriteLimits
 from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
@@ -54,7 +54,7 @@ from realtime.unread import UnreadLists
 from stores.bounds import Limited
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
-from stores.parse import Limits
+from stores.parse import FilterLimits
 from stores.protocol import Engine
 
 
@@ -138,7 +138,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
             delta=hub.delta,
             expansions=hub.expansions,
             filter_limits=filter_limits_of(settings),
-            body_bounds=BodyBounds(
+            json_limits=JsonLimits(
                 settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
             ),
             origins=origins,
@@ -175,7 +175,7 @@ def assemble(settings: Settings) -> Hub:
     hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine, registry)
-    entities = EntityService(engine, registry, resolver, hooks, bounds_of(settings), long_lists)
+    entities = EntityService(engine, registry, resolver, hooks, write_limits_of(settings), long_lists)
     return Hub(
         settings=settings,
         engine=engine,
@@ -216,7 +216,7 @@ def make_session_registry(
     sizes = (settings.live_recent_mb * 1_048_576, settings.live_replay_mb * 1_048_576)
     fanout = Fanout(engine, settings.live_recent, *sizes)
     fanout.shares.on_limit = metrics.limit_reached
-    bounds = LiveSettings(
+    live = LiveSettings(
         settings.live_subscriptions,
         settings.live_snapshot,
         settings.live_snapshot_mb * 1_048_576,
@@ -229,20 +229,20 @@ def make_session_registry(
         return describe_live(error)
 
     unread = UnreadLists(long_lists)
-    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, bounds, lives.check, unread=unread)
+    context = LiveContext(engine, resolver, fanout, registry.authorized, describe, live, lives.check, unread=unread)
     return SessionRegistry(context, settings.live_position_every)
 
 
-def bounds_of(settings: Settings) -> Bounds:
-    return Bounds(
+def write_limits_of(settings: Settings) -> WriteLimits:
+    return WriteLimits(
         settings.max_items,
         settings.max_matches,
         EntityLimits(settings.max_depth, settings.max_name_length, settings.max_entity_nodes),
     )
 
 
-def filter_limits_of(settings: Settings) -> Limits:
-    return Limits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items)
+def filter_limits_of(settings: Settings) -> FilterLimits:
+    return FilterLimits(settings.max_filter_depth, settings.max_filter_nodes, settings.max_items)
 
 
 def make_mailer(settings: Settings) -> Mailer:

@@ -30,7 +30,7 @@ from hub.logs import configure_logging
 from hub.memory import reuse_memory
 from hub.metrics import Metrics
 from hub.running import Hub
-from hub.server.heads import HeadBounds
+from hub.server.heads import HeadLimits
 from hub.server.protocol import HubHttpProtocol
 from hub.settings import Settings, file_data_dir, unknown_variables
 from realtime.engineio.uvicorn_protocol import HubProtocol
@@ -230,7 +230,7 @@ def count_connections(settings: Settings, engine: Engine, metrics: Metrics) -> C
 def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> int:
     http = partial(
         HubHttpProtocol,
-        bounds=HeadBounds(settings.max_head_bytes, settings.head_timeout),
+        limits=HeadLimits(settings.max_head_bytes, settings.head_timeout),
         connections=count_connections(settings, app.state.hub.engine, app.state.hub.metrics),
         write_timeout=settings.write_timeout,
         websocket_path=LIVE_PATH.encode(),

@@ -15,7 +15,7 @@ from realtime.filter_sizes import FilterSizes
 from realtime.reconcile import Reconciler
 from realtime.unread import UnreadLists
 from stores.long_lists import LongLists
-from stores.parse import Limits
+from stores.parse import FilterLimits
 from stores.protocol import Engine
 from stores.schema import StoreDefinition
 from stores.turns import Gate, SharedTurns
@@ -39,7 +39,7 @@ class LiveSettings:
     subscriptions: int = 1_000
     snapshot: int = 10_000
     snapshot_bytes: int = 16_777_216
-    filter_limits: Limits = field(default_factory=Limits)
+    filter_limits: FilterLimits = field(default_factory=FilterLimits)
     reading: float = 300
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from auth.view import View
 from realtime.errors import BadRequest
 from stores.bounds import Limit
-from stores.parse import Limits, parse_filter, parse_only
+from stores.parse import FilterLimits, parse_filter, parse_only
 from stores.query import EVERYTHING, Filter, Projection
 
 _MEMBERS = frozenset({"store", "filter", "only", "since", "snapshot", "id"})
@@ -50,7 +50,7 @@ class SubscribeRequest:
             raise BadRequest("id", f"must be a string of 1 to {LONGEST_ID} characters")
         return cls(store, payload.get("filter"), _only(payload.get("only")), since, snapshot, id)
 
-    def query(self, view: View, limits: Limits) -> tuple[Filter, Projection]:
+    def query(self, view: View, limits: FilterLimits) -> tuple[Filter, Projection]:
         """Return the filter and projection, checked against what the client may see. Raises InvalidQuery."""
         check = view.check_path
         filter = EVERYTHING if self.filter is None else parse_filter(self.filter, check, limits, view.field_at)

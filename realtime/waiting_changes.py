@@ -9,7 +9,9 @@ from typing import Annotated, Final
 from stores.bounds import Limit
 from stores.records import Change
 
-MOST_HELD_BYTES: Final[Annotated[int, Limit("process", "bytes of missed changes", "they are read again")]] = 67_108_864
+MOST_MISSED_BYTES: Final[Annotated[int, Limit("process", "bytes of missed changes", "they are read again")]] = (
+    67_108_864
+)
 """Bytes of missed changes that wait for clients with room. Beyond that they are forgotten, and read again later."""
 
 
@@ -25,7 +27,7 @@ class WaitingChanges:
         """Count the changes while the block runs, and pass whether there is room for them: without it they must not be
         kept."""
         size = sum(change.size for change in changes)
-        if self._bytes + size > MOST_HELD_BYTES:
+        if self._bytes + size > MOST_MISSED_BYTES:
             yield False
             return
         self._bytes += size

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from stores.bounds import Limit
 from stores.compound import CompoundIndex, conjuncts
 from stores.errors import InvalidQuery
-from stores.parse import Limits, parse_filter
+from stores.parse import FilterLimits, parse_filter
 from stores.query import EVERYTHING, Compare, Equal, Exists, Filter, In, Leaf, Not, Sort, leaves
 from stores.records import SYSTEM_LISTS
 from stores.schema import Field, StoreDefinition
@@ -114,7 +114,7 @@ class IndexReader:
 
     def _condition(self, document: Any, location: str) -> Filter | None:
         """Return the condition for the entities of an index; None if it is refused."""
-        limits = Limits(depth=2, nodes=MOST_INDEX_CONDITIONS, items=MOST_INDEX_VALUES)
+        limits = FilterLimits(depth=2, nodes=MOST_INDEX_CONDITIONS, items=MOST_INDEX_VALUES)
         refused: list[str] = []
 
         def check(path: str) -> None:

@@ -36,8 +36,8 @@ FieldAt = Callable[[tuple[str, ...]], TypedPath | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one filter: `depth` of nesting, `nodes` (conditions), and `items` (values of one list)."""
+class FilterLimits:
+    """Limits of one filter: `depth` of nesting, `nodes` (conditions), and `items` (values of one list)."""
 
     depth: int = 16
     nodes: int = 1_000
@@ -120,7 +120,7 @@ def named(parameter: str, path: str) -> str:
 
 
 def parse_filter(
-    document: object, check: Check = any_path, limits: Limits = Limits(), field_at: FieldAt = untyped
+    document: object, check: Check = any_path, limits: FilterLimits = FilterLimits(), field_at: FieldAt = untyped
 ) -> Filter:
     """Return the tree of a MongoDB-style filter document. Raises InvalidQuery that names the operator or field at
     fault."""
@@ -134,7 +134,7 @@ class FilterParser:
     stays as it is: it is in no entity.
     """
 
-    def __init__(self, check: Check, limits: Limits, field_at: FieldAt = untyped) -> None:
+    def __init__(self, check: Check, limits: FilterLimits, field_at: FieldAt = untyped) -> None:
         self.check = check
         self.limits = limits
         self.field_at = field_at

@@ -177,6 +177,13 @@ RENAMED = (
     Renamed("held_by", "released_after, current_key_field"),
     Renamed("is_held", "is_stored"),
     Renamed("Sight", "Visibility"),
+    # A limit has a name and an error. A bound is an end of a range.
+    Renamed("Bound", "SizeLimit"),
+    Renamed("Bounds", "WriteLimits"),
+    Renamed("BodyBounds", "JsonLimits"),
+    Renamed("FormBounds", "FormLimits"),
+    Renamed("HeadBounds", "HeadLimits"),
+    Renamed("Limits", "FilterLimits"),
     Renamed("_Sight", "_VisibleIds"),
     Renamed("place_by_name", "location_by_name"),
     Renamed("Pen", "PacedConnection"),

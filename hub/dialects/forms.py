@@ -27,7 +27,7 @@ _KEPT: Final = "hub.form"
 
 
 @dataclass(frozen=True, slots=True)
-class FormBounds:
+class FormLimits:
     """`body`: size of the whole form. `fields`, `files`: their number. `field_bytes`: size of a field that is no
     file."""
 
@@ -43,7 +43,7 @@ def media_type(call: Call) -> str:
 
 
 @asynccontextmanager
-async def read_form(call: Call, bounds: FormBounds, seconds: float, resolve: Resolve) -> AsyncIterator[FormData]:
+async def read_form(call: Call, limits: FormLimits, seconds: float, resolve: Resolve) -> AsyncIterator[FormData]:
     """Return the form of the call, which must arrive within `seconds`. Its files are closed at the end.
 
     Raises BadRequest for an invalid form or too many parts, TooSlow, CallerChanged, Unauthenticated, and the errors of
@@ -51,7 +51,7 @@ async def read_form(call: Call, bounds: FormBounds, seconds: float, resolve: Res
     """
     form: FormData | None = call.scope.pop(_KEPT, None)
     if form is None:
-        form = await _parse(call, bounds, seconds)
+        form = await _parse(call, limits, seconds)
     keep = False
     try:
         if await has_changed(call, resolve):
@@ -64,23 +64,23 @@ async def read_form(call: Call, bounds: FormBounds, seconds: float, resolve: Res
             await form.close()
 
 
-async def _parse(call: Call, bounds: FormBounds, seconds: float) -> FormData:
+async def _parse(call: Call, limits: FormLimits, seconds: float) -> FormData:
     if _CHARSET.search(call.header(b"content-type") or ""):
         raise BadRequest("Content-Type", "A form must be UTF-8.")
     headers = Headers(raw=call.scope["headers"])
-    pieces = call.pieces(bounds.body)
+    pieces = call.pieces(limits.body)
     parser: MultiPartParser | FormParser
     match media_type(call):
         case "multipart/form-data":
             parser = MultiPartParser(
                 headers,
                 pieces,
-                max_files=bounds.files,
-                max_fields=bounds.fields,
-                max_part_size=bounds.field_bytes,
+                max_files=limits.files,
+                max_fields=limits.fields,
+                max_part_size=limits.field_bytes,
             )
         case "application/x-www-form-urlencoded":
-            parser = FormParser(headers, pieces, max_fields=bounds.fields, max_part_size=bounds.field_bytes)
+            parser = FormParser(headers, pieces, max_fields=limits.fields, max_part_size=limits.field_bytes)
         case _:
             raise BadRequest("body", f"The body must be a form ({MULTIPART} or {URLENCODED}).")
     try:

@@ -6,7 +6,7 @@ from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any
 
-from hub.http.bounded_json import BodyBounds, parse_bounded
+from hub.http.bounded_json import JsonLimits, parse_bounded
 from hub.http.errors import BadRequest, BodyTooLarge
 from stores.limits import parse_json
 from stores.threads import in_thread
@@ -46,16 +46,16 @@ def beginning(begun: bytes, piece: bytes) -> bytes:
     return begun if len(begun) > len(BOM_UTF8) else (begun + piece).lstrip().removeprefix(BOM_UTF8).lstrip()[:4]
 
 
-async def parse_body(body: bytes, bounds: BodyBounds, block: str) -> Any:
+async def parse_body(body: bytes, limits: JsonLimits, block: str) -> Any:
     """Return the JSON value of a body. Raises BadRequest that gives the reason, and InvalidEntity.
 
     `block`: the key under which limits count the client's address.
     """
     body = body.removeprefix(BOM_UTF8)  # RFC 8259, 8.1: a parser may ignore it
     try:
-        # Each value takes at least two bytes, so a body this small cannot exceed the bounds.
-        if len(body) <= min(SMALL_BODY, bounds.item_nodes, bounds.nodes):
+        # Each value takes at least two bytes, so a body this small cannot exceed the limits.
+        if len(body) <= min(SMALL_BODY, limits.item_nodes, limits.nodes):
             return parse_json(body)
-        return await in_thread(parse_bounded, body, bounds, address=block)
+        return await in_thread(parse_bounded, body, limits, address=block)
     except ValueError as error:
         raise BadRequest("body", f"The body is not JSON: {error}.") from None

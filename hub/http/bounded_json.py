@@ -30,7 +30,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
-class BodyBounds:
+class JsonLimits:
     """`items`: items of an array. `item_bytes`: bytes of one item. `item_nodes`, `nodes`: values in an entity, in a
     body."""
 
@@ -40,19 +40,19 @@ class BodyBounds:
     nodes: int = 1_000_000
 
 
-def parse_bounded(body: bytes, bounds: BodyBounds) -> Any:
+def parse_bounded(body: bytes, limits: JsonLimits) -> Any:
     """Return the JSON value of a body.
 
     An array is parsed up to the first item that is not an object, or up to one item too many, because the caller
-    rejects it there. Raises ValueError if the body is not JSON, InvalidEntity if it exceeds the bounds.
+    rejects it there. Raises ValueError if the body is not JSON, InvalidEntity if it exceeds the limits.
     """
-    if len(body) > bounds.item_bytes and body.lstrip(_BLANKS)[:1] == b"[":
-        return _Array(body, bounds).parse()
+    if len(body) > limits.item_bytes and body.lstrip(_BLANKS)[:1] == b"[":
+        return _Array(body, limits).parse()
     value = parse_json(body)
     if isinstance(value, list):
-        _Counting(bounds).add(body, value)
-    elif len(body) > bounds.item_nodes and may_hold(body) > bounds.item_nodes and nodes_of(value) > bounds.item_nodes:
-        raise _too_many("", bounds.item_nodes, "max_entity_nodes")
+        _Counting(limits).add(body, value)
+    elif len(body) > limits.item_nodes and may_hold(body) > limits.item_nodes and nodes_of(value) > limits.item_nodes:
+        raise _too_many("", limits.item_nodes, "max_entity_nodes")
     return value
 
 
@@ -65,7 +65,7 @@ def may_hold(text: bytes) -> int:
 class _Counting:
     """Counts the values of an array's items. It counts exactly only when the estimate exceeds the bound."""
 
-    bounds: BodyBounds
+    limits: JsonLimits
     items: list[Any] = field(default_factory=list)
     exact: int = 0
     counted: int = 0
@@ -74,24 +74,24 @@ class _Counting:
     def add(self, text: bytes, items: list[Any]) -> None:
         """Add the items that were parsed from `text`. Raises InvalidEntity."""
         estimate = may_hold(text)
-        if estimate > self.bounds.item_nodes:
+        if estimate > self.limits.item_nodes:
             for index, item in enumerate(items, len(self.items)):
-                if nodes_of(item) > self.bounds.item_nodes:
-                    raise _too_many(str(index), self.bounds.item_nodes, "max_entity_nodes")
+                if nodes_of(item) > self.limits.item_nodes:
+                    raise _too_many(str(index), self.limits.item_nodes, "max_entity_nodes")
         self.items += items
         self.estimated += estimate
-        if self.exact + self.estimated > self.bounds.nodes:
+        if self.exact + self.estimated > self.limits.nodes:
             self.exact += sum(map(nodes_of, self.items[self.counted :]))
             self.counted, self.estimated = len(self.items), 0
-            if self.exact > self.bounds.nodes:
-                raise _too_many("body", self.bounds.nodes, "max_body_nodes")
+            if self.exact > self.limits.nodes:
+                raise _too_many("body", self.limits.nodes, "max_body_nodes")
 
 
 class _Array:
-    def __init__(self, body: bytes, bounds: BodyBounds) -> None:
+    def __init__(self, body: bytes, limits: JsonLimits) -> None:
         self.body = body
-        self.bounds = bounds
-        self.counting = _Counting(bounds)
+        self.limits = limits
+        self.counting = _Counting(limits)
         self.at = _after_blanks(body, _after_blanks(body, 0) + 1)
         self.separator = b""
         self.misses = 0
@@ -106,7 +106,7 @@ class _Array:
             return []
         while True:
             end = self._piece() or self._item()
-            if not isinstance(self.items[-1], dict) or len(self.items) > self.bounds.items:
+            if not isinstance(self.items[-1], dict) or len(self.items) > self.limits.items:
                 return self.items
             between = _BETWEEN.match(self.body, end)
             if between is None:
@@ -120,7 +120,7 @@ class _Array:
         failed."""
         if not self.separator or self.misses > _MOST_MISSES:
             return 0
-        piece = min(PIECE, self.bounds.item_bytes)
+        piece = min(PIECE, self.limits.item_bytes)
         found = self.body.rfind(self.separator, self.at, self.at + piece)
         if found < 0:
             return 0
@@ -144,7 +144,7 @@ class _Array:
     def _end_of_item(self) -> int:
         size = _FIRST_WINDOW
         while True:
-            window = self.body[self.at : self.at + min(size, self.bounds.item_bytes)]
+            window = self.body[self.at : self.at + min(size, self.limits.item_bytes)]
             is_whole = self.at + len(window) == len(self.body)
             text = codecs.getincrementaldecoder("utf-8")().decode(window, final=is_whole)
             try:
@@ -155,8 +155,8 @@ class _Array:
             except json.JSONDecodeError as error:
                 if is_whole:
                     raise ValueError(f"item {len(self.items)}: {error.msg}") from None
-            if size >= self.bounds.item_bytes:
-                detail = str(self.bounds.item_bytes)
+            if size >= self.limits.item_bytes:
+                detail = str(self.limits.item_bytes)
                 raise InvalidEntity([Violation(str(len(self.items)), "too_large", detail)]).at("max_body_bytes")
             size *= 4
 

@@ -2,9 +2,9 @@
 
 HubError
 ├── BadRequest              the request is wrong: `errors` gives the reason for each field
-│   ├── BodyTooLarge        the body is beyond its bound
+│   ├── BodyTooLarge        the body is beyond its limit
 │   └── UnsupportedCoding   the hub does not support the body's compression
-├── HeadTooLarge            the request line and headers are beyond their bound
+├── HeadTooLarge            the request line and headers are beyond their limit
 ├── WrongHost               the Host header is none of the hub's names
 ├── ExpectationFailed       the hub does not support the Expect header's value
 ├── WrongWebSocketVersion   the hub does not support this version of the WebSocket protocol

@@ -21,7 +21,7 @@ from hub.http.connections import PIPELINED_SHARE, Connections, Peer
 from hub.http.errors import HubError, Overloaded, TooSlow, describe, status_text
 from hub.http.unread import NOT_MUCH
 from hub.server.cycle import HubCycle
-from hub.server.heads import HeadBounds, path_of
+from hub.server.heads import HeadLimits, path_of
 from hub.server.progress import Progress
 from stores.bounds import Limit
 
@@ -55,7 +55,7 @@ class ClientConnection(HttpToolsProtocol):
     def __init__(
         self,
         *args: Any,
-        bounds: HeadBounds,
+        limits: HeadLimits,
         connections: Connections,
         write_timeout: float,
         error_answer: ErrorAnswer,
@@ -63,7 +63,7 @@ class ClientConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._error_answer = error_answer
-        self._bounds = bounds
+        self._limits = limits
         self._all = connections
         self._write_timeout = write_timeout
         self._peer: Peer | None = None
@@ -96,7 +96,7 @@ class ClientConnection(HttpToolsProtocol):
         self._peer = self._all.register(self.client[0] if self.client else "")
         self._refusing = self._all.refusal(self._peer)
         if self._refusing is None:
-            self._wait(self._all.patience(self._bounds.seconds))
+            self._wait(self._all.patience(self._limits.seconds))
         else:
             self._turn_away(self._peer, self._refusing)
 
@@ -249,7 +249,7 @@ class ClientConnection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection after uvicorn's keep-alive timeout, unless input has arrived."""
         if self._has_input():
-            self._wait(self._bounds.seconds)
+            self._wait(self._limits.seconds)
         else:
             self._close()
 
@@ -277,7 +277,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._refusing is not None:
             self._close()
         elif self._has_input():
-            self._wait(self._bounds.seconds if self._arriving is None else MOMENT)
+            self._wait(self._limits.seconds if self._arriving is None else MOMENT)
         elif self._arriving is None:
             self._close()
         else:

@@ -38,8 +38,8 @@ _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 @dataclass(frozen=True, slots=True)
-class HeadBounds:
-    """Bounds of the request line and headers: `size` in bytes, `seconds` until they must be complete."""
+class HeadLimits:
+    """Limits of the request line and headers: `size` in bytes, `seconds` until they must be complete."""
 
     size: int = 65_536
     seconds: float = 30

@@ -43,7 +43,7 @@ class HubHttpProtocol(ClientConnection):
     uvicorn parses all its input at once, however many requests that is. It drops its timeout of an idle connection at
     the first byte, and waits indefinitely for a head or for a client that does not read. Here, the parser gets one
     request at a time. Input behind it is buffered, and reading pauses, until the answer has been sent. Whenever the
-    application has nothing to do, the client has `bounds.seconds` to send a complete head.
+    application has nothing to do, the client has `limits.seconds` to send a complete head.
     """
 
     def __init__(self, *args: Any, websocket_path: bytes, **kwargs: Any) -> None:
@@ -113,7 +113,7 @@ class HubHttpProtocol(ClientConnection):
             self._parse_apart(data, end)
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle and self._waiting is None and self in self.connections:  # not passed to a WebSocket protocol
-            self._wait(self._all.patience(self._bounds.seconds))
+            self._wait(self._all.patience(self._limits.seconds))
 
     def _without_empty_lines(self, data: bytes) -> bytes:
         """Return the data without the empty lines before a request (RFC 9112, 2.2). The parser skips them too, but one
@@ -184,12 +184,12 @@ class HubHttpProtocol(ClientConnection):
             return
         if self._arriving is not None and not self._begins:
             self._arriving += len(piece)
-            if self._arriving > self._bounds.size:
-                self._refuse(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+            if self._arriving > self._limits.size:
+                self._refuse(HeadTooLarge(self._limits.size).at("max_head_bytes"))
         elif not self._brought and self.cycle is not None and self.cycle.more_body:
             self._fruitless += len(piece)
-            if self._fruitless > self._bounds.size:
-                self._refuse(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+            if self._fruitless > self._limits.size:
+                self._refuse(HeadTooLarge(self._limits.size).at("max_head_bytes"))
 
     def _offered(self, rest: bytes | memoryview) -> None:
         """Handle an offer to upgrade the connection: the parser has stopped behind the request's head."""
@@ -257,8 +257,8 @@ class HubHttpProtocol(ClientConnection):
         self._arriving = None
         parser = self.parser
         method, version = parser.get_method(), parser.get_http_version()
-        if len(self.url) + self._size > self._bounds.size:
-            self._stop_at(HeadTooLarge(self._bounds.size).at("max_head_bytes"))
+        if len(self.url) + self._size > self._limits.size:
+            self._stop_at(HeadTooLarge(self._limits.size).at("max_head_bytes"))
         error = fault(method, version, self.headers, self._hosts, self._host, self._expect, self._coding)
         if error is not None:
             self._stop_at(error)

@@ -67,7 +67,7 @@ ONE_BY_ONE: Final = "{name} is a system store: change its entities one by one."
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class WriteLimits:
     """`items`: entities in one array. `matches`: entities that one bulk change may affect."""
 
     items: int = 10_000
@@ -82,18 +82,18 @@ class EntityService:
         registry: StoreRegistry,
         resolver: Resolver,
         hooks: dict[str, StoreHooks],
-        bounds: Bounds,
+        limits: WriteLimits,
         long_lists: LongLists,
     ) -> None:
         self._engine = engine
         self.registry = registry
         self._hooks = hooks
-        self._bounds = bounds
+        self._limits = limits
         self._long_lists = long_lists
         self.group_paths = GroupPathKeeper(engine, registry)
-        self._bodies = BodyChecker(bounds.entity, self.group_paths)
-        self.writes = EntityWrites(self._bodies, bounds.entity)
-        self.references = ReferenceKeeper(registry, bounds.matches)
+        self._bodies = BodyChecker(limits.entity, self.group_paths)
+        self.writes = EntityWrites(self._bodies, limits.entity)
+        self.references = ReferenceKeeper(registry, limits.matches)
         self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths, self.references)
 
     # Reading. A projection selects the fields to show.
@@ -198,7 +198,7 @@ class EntityService:
             shape = definition.keeping_serials if keeps_serials else definition
             entities = await self._bodies.new_entities(principal, shape, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
-            computes = await computing_all(view, operators, self._bounds.entity, len(bodies), indexed)
+            computes = await computing_all(view, operators, self._limits.entity, len(bodies), indexed)
             writes = [
                 upsert_of(principal, view, path, e, c, m, compute)
                 for e, c, m, compute in zip(entities, changes, missing, computes, strict=True)
@@ -219,7 +219,7 @@ class EntityService:
     ) -> tuple[bytes, int]:
         """Merge `body` into the entity, and apply the operators to it."""
         view = self._view(principal, store, "PATCH", mends=principal.admin)
-        compute = await computing(view, operators, self._bounds.entity) if operators else None
+        compute = await computing(view, operators, self._limits.entity) if operators else None
         if view.definition.system:
             preparation = self.writes.changed_fields(principal, view, id, self._entity_part(store, body))
             fields = await prepare(preparation, self._engine)
@@ -277,10 +277,10 @@ class EntityService:
         self._not_system(view.definition)
         raise_violations([Violation(name, "system") for name in body if name in SYSTEM_FIELDS])
         fields = await self._bodies.bulk_changes(view.definition, body)
-        compute = await computing(view, operators, self._bounds.entity)
+        compute = await computing(view, operators, self._limits.entity)
         reader, where = reader_of(principal, view), view.narrowed(where)
         forced = is_forced(reader, fields, compute)
-        write = UpdateMany(store, where, stamp_change(fields), self._bounds.matches, forced, compute)
+        write = UpdateMany(store, where, stamp_change(fields), self._limits.matches, forced, compute)
         return await self._count(principal, reader, write, view.definition)
 
     @against_current_definition
@@ -288,7 +288,7 @@ class EntityService:
         """Return the number of deleted entities; None for a writer whose scopes do not allow reading them."""
         view = self._view(principal, store, "DELETE")
         self._not_system(view.definition)
-        write = DeleteMany(store, view.narrowed(where), self._bounds.matches)
+        write = DeleteMany(store, view.narrowed(where), self._limits.matches)
         return await self._count(principal, reader_of(principal, view), write, view.definition)
 
     # Helpers.
@@ -371,7 +371,7 @@ class EntityService:
         return await self._system.change(principal, view, id, body, made.fields, revs, emptied=emptied)
 
     def _user_ids(self, users: object) -> list[str]:
-        if not isinstance(users, list) or len(users) > self._bounds.items:
+        if not isinstance(users, list) or len(users) > self._limits.items:
             raise refuse("access", "Must be a list of user ids.")
         return distinct_ids("users", "access", users)
 

@@ -30,8 +30,8 @@ _SYSTEM_BYTES: Final = 524_288
 SIZE: Final = {"$bsonSize": "$$ROOT"}
 
 
-class Bound:
-    """The bound of `most` bytes on an entity, for one write."""
+class SizeLimit:
+    """The limit of `most` bytes on an entity, for one write."""
 
     def __init__(self, most: int, write: Update | Upsert | UpdateMany) -> None:
         self._most = most
@@ -42,7 +42,7 @@ class Bound:
 
     @property
     def harmless(self) -> int | None:
-        """The size in bytes up to which a document is certainly within the bound after the write; None if every
+        """The size in bytes up to which a document is certainly within the limit after the write; None if every
         document is."""
         if self._free or (self._replaces and self._size + _SYSTEM_BYTES <= self._most):
             return None
@@ -50,17 +50,17 @@ class Bound:
 
     @property
     def quick(self) -> Match:
-        """The condition for documents that are certainly within the bound after the write."""
+        """The condition for documents that are certainly within the limit after the write."""
         return {} if self.harmless is None else {"$expr": {"$lte": [SIZE, self.harmless]}}
 
     @property
     def likely(self) -> Match:
-        """A condition that holds for nearly all documents within the bound after the write, and for few beyond it."""
+        """A condition that holds for nearly all documents within the limit after the write, and for few beyond it."""
         before = 0 if self._replaces else SIZE
         return {} if self.harmless is None else {"$expr": {"$lte": [before, self._most - self._size]}}
 
     def check(self, text: bytes, entity: Entity) -> None:
-        """Raise EntityTooLarge if the entity would exceed the bound after the write. `text` is its JSON text."""
+        """Raise EntityTooLarge if the entity would exceed the limit after the write. `text` is its JSON text."""
         if self._free or (not self._replaces and len(text) + self._size <= self._most):
             return
         kept = {name: entity[name] for name in SYSTEM_FIELDS if name in entity} if self._replaces else entity

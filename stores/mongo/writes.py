@@ -24,7 +24,7 @@ from stores.errors import (
     refused_at,
 )
 from stores.mongo.altering import alters, at_revisions, is_quick, may_alter
-from stores.mongo.bounding import SIZE, Bound, check_size, opened
+from stores.mongo.bounding import SIZE, SizeLimit, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, dumps, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.computing import PART_BYTES, BulkChange, alter, changeable, merge
@@ -231,12 +231,12 @@ class WriteExecutor:
         collection = self._connection.collection(write.store)
         if write.compute is not None:
             return await alter(collection, write, visible, self._by, self._most_bytes, self._session)
-        bound = Bound(self._most_bytes, write)
+        limit = SizeLimit(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
         change = self._replacement(write.changes) if replace else merge(write.changes, self._by)
         match = conjunction(visible, at_revisions(revs))
         condition = _quick_condition(write, replace)
-        known = None if condition is None else conjunction(match, condition, bound.quick)
+        known = None if condition is None else conjunction(match, condition, limit.quick)
 
         async def attempt(match: Match) -> Written | None:
             document: Document | None = await collection.find_one_and_update(
@@ -255,12 +255,12 @@ class WriteExecutor:
                 raise StaleRevision(current)
             if not write.forced and not records.alters(entity, write.changes, replace):
                 return Written(text, current, 0)
-            bound.check(text, entity)
+            limit.check(text, entity)
             done = await attempt(conjunction(visible, at_revisions(frozenset({current}))))
             if done:
                 return done
         # Other writes change it continually: write now without checking whether this alters the entity.
-        done = await attempt(conjunction(match, bound.likely))
+        done = await attempt(conjunction(match, limit.likely))
         if done is None and await collection.find_one(visible, {"_id": 1}, session=self._session) is not None:
             raise Unavailable("the entity is being changed all the time") if revs is None else StaleRevision(current)
         return done
@@ -308,18 +308,18 @@ class WriteExecutor:
         if write.compute is not None:
             return Written(b"", 0, await self._bulk_change(write).run())
         match = compile_filter(write.where)
-        bound = Bound(self._most_bytes, write)
+        limit = SizeLimit(self._most_bytes, write)
         largest = await self._check_count(write, match, write.changes)
         condition = {} if write.forced else alters(write.changes, False)
         if condition is None:
             return Written(b"", 0, 0)
         narrowed = conjunction(match, condition)
-        if bound.harmless is not None and largest > bound.harmless:
-            near = conjunction(narrowed, {"$expr": {"$gt": [SIZE, bound.harmless]}})
+        if limit.harmless is not None and largest > limit.harmless:
+            near = conjunction(narrowed, {"$expr": {"$gt": [SIZE, limit.harmless]}})
             raw = self._connection.collection(write.store).with_options(RAW)
             most = milliseconds(self._connection.read_timeout)
             async for row in raw.find(near, batch_size=1, max_time_ms=most, session=self._session):
-                bound.check(*await opened(row))
+                limit.check(*await opened(row))
         return Written(b"", 0, await self._change_all(write.store, narrowed, merge(write.changes, self._by)))
 
     def _bulk_change(self, write: UpdateMany) -> BulkChange:

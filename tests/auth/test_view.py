@@ -17,7 +17,7 @@ from auth.view import View
 from hub.dialects.platform.parameters import ListParameters
 from realtime.requests import SubscribeRequest
 from stores.errors import InvalidQuery
-from stores.parse import Limits
+from stores.parse import FilterLimits
 from stores.query import EVERYTHING, WHOLE, Equal, In, Or, Projection
 from stores.records import new_id
 from stores.schema import Field, StoreDefinition
@@ -150,7 +150,7 @@ def test_a_view_refuses_paths_at_which_no_entity_has_a_value(is_open: bool) -> N
 
 
 def asked(view: View, *pairs: tuple[str, str]) -> None:
-    ListParameters(view, [*pairs], Limits(), 100).read()
+    ListParameters(view, [*pairs], FilterLimits(), 100).read()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_no_part_of_a_request_names_such_a_path(pair: tuple[str, str]) -> None:
     if name in ("filter", "only"):
         filter, only = (orjson.loads(text), None) if name == "filter" else (None, text)
         with pytest.raises(InvalidQuery, match=r"has no field|is a Reference"):
-            SubscribeRequest("invoices", filter, only, None, False, None).query(view, Limits())
+            SubscribeRequest("invoices", filter, only, None, False, None).query(view, FilterLimits())
 
 
 def test_conditions_on_elements_may_name_what_elements_have() -> None:

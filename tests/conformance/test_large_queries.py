@@ -10,7 +10,7 @@ import pytest
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity, InvalidQuery
 from stores.matcher import matches
-from stores.parse import MOST_SEGMENTS, Limits, parse_filter, parse_only, parse_path, parse_sort
+from stores.parse import MOST_SEGMENTS, FilterLimits, parse_filter, parse_only, parse_path, parse_sort
 from stores.protocol import Engine, Upsert
 from stores.query import Equal, Filter, In, Or, Query, Sort, total
 from stores.records import Entity, new_id
@@ -78,7 +78,7 @@ async def test_all_of_many_values(engine: Engine, path: str, count: int) -> None
 @pytest.mark.parametrize("path", ["a", "n", "_id"])
 async def test_a_thousand_conditions(engine: Engine, stored: list[Entity], operator: str, path: str) -> None:
     """The maximum number of conditions, in one chain."""
-    limits = Limits(nodes=3_000)
+    limits = FilterLimits(nodes=3_000)
     ids = [stored[3]["_id"], *(new_id() for _ in range(999))]
     other: list[Any] = [{path: ids[n]} if path == "_id" else {path: n} for n in range(1_000)]
     if operator == "$and":

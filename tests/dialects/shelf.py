@@ -13,7 +13,7 @@ from starlette.types import Scope
 from auth.errors import Unauthenticated
 from auth.principal import Principal
 from hub.dialects.base import Dialect, Operation
-from hub.dialects.forms import MULTIPART, FormBounds, read_form
+from hub.dialects.forms import MULTIPART, FormLimits, read_form
 from hub.http.answer import Answer, json_answer
 from hub.http.body import BodyLimit
 from hub.http.call import Call
@@ -25,7 +25,7 @@ from hub.running import Hub
 from stores.query import Query
 
 STORE, MOST, SECONDS = "books", 100, 10
-BOUNDS = FormBounds(BodyLimit(200_000), fields=3, files=1, field_bytes=1_000)
+BOUNDS = FormLimits(BodyLimit(200_000), fields=3, files=1, field_bytes=1_000)
 
 
 @dataclass(frozen=True, slots=True)

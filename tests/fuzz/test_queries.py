@@ -21,7 +21,7 @@ from stores.errors import HistoryGone, InvalidEntity, InvalidQuery
 from stores.limits import EntityLimits, check_document, parse_json
 from stores.matcher import matches
 from stores.mongo.compile import compile_filter as compile_mongo
-from stores.parse import Limits, parse_filter, parse_only, parse_sort
+from stores.parse import FilterLimits, parse_filter, parse_only, parse_sort
 from stores.query import CREATION_ORDER, Filter
 from stores.schema import StoreDefinition
 from stores.sqlite.compile import Compiler
@@ -80,7 +80,7 @@ def carried_out(where: Filter) -> None:
 @given(documents | deep)
 def test_filters(document: Any) -> None:
     try:
-        where = parse_filter(document, VIEW.check_path, Limits())
+        where = parse_filter(document, VIEW.check_path, FilterLimits())
     except InvalidQuery:
         return
     carried_out(where)
@@ -106,7 +106,7 @@ def encodable(value: Any) -> bool:
 def test_list_parameters(pairs: list[tuple[str, str]]) -> None:
     """Any query string is accepted or refused with InvalidQuery."""
     try:
-        request = ListParameters(VIEW, pairs, Limits(), 10_000).read()
+        request = ListParameters(VIEW, pairs, FilterLimits(), 10_000).read()
     except (InvalidQuery, BadRequest):
         return
     carried_out(request.where)

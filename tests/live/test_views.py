@@ -21,7 +21,7 @@ from hub.running import Hub
 from hub.settings import Settings
 from realtime.session import LiveSession
 from stores.errors import InvalidQuery
-from stores.parse import Limits
+from stores.parse import FilterLimits
 from stores.query import WHOLE, Projection, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
@@ -52,7 +52,7 @@ class World:
         return authorize(self.user, self.hub.registry.get(STORE), "GET")
 
     def asked(self, *pairs: tuple[str, str]) -> ListRequest:
-        return ListParameters(self.view, list(pairs), Limits(), 100).read()
+        return ListParameters(self.view, list(pairs), FilterLimits(), 100).read()
 
     async def seen_by_admin(self) -> Entity:
         return entity_of(await self.hub.entities.get(self.admin, STORE, self.id, WHOLE))

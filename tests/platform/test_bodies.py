@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http import bounded_json as bodies
-from hub.http.bounded_json import BodyBounds, parse_bounded
+from hub.http.bounded_json import JsonLimits, parse_bounded
 from stores.errors import InvalidEntity
 from stores.limits import nodes_of
 
-SMALL = BodyBounds(items=50, item_bytes=200, item_nodes=30, nodes=200)
+SMALL = JsonLimits(items=50, item_bytes=200, item_nodes=30, nodes=200)
 
 texts = st.text(st.sampled_from('a},{":[]\\ é\n😀'), max_size=8)
 values = st.recursive(
@@ -34,10 +34,10 @@ def spelled(array: list[Any], blank: bytes) -> bytes:
 def test_pieces_hold_what_the_whole_holds(array: list[Any], blank: bytes, piece: int) -> None:
     """This holds for any names and texts, and any end of a piece."""
     body = spelled(array, blank)
-    bounds = BodyBounds(item_bytes=4_000)
+    limits = JsonLimits(item_bytes=4_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bodies, "PIECE", piece)
-        assert bodies._Array(body, bounds).parse() == orjson.loads(body)
+        assert bodies._Array(body, limits).parse() == orjson.loads(body)
 
 
 @given(st.lists(items, min_size=1, max_size=6), st.integers(0, 200), st.sampled_from([b"x", b"", b"]", b",", b"\xff"]))
@@ -51,13 +51,13 @@ def test_broken_arrays_are_refused(array: list[Any], place: int, put: bytes) -> 
         whole = orjson.loads(broken)
     except ValueError:
         try:
-            found = bodies._Array(broken, BodyBounds(item_bytes=4_000)).parse()
+            found = bodies._Array(broken, JsonLimits(item_bytes=4_000)).parse()
         except (ValueError, InvalidEntity):
             return
         assert not isinstance(found[-1], dict)
     else:
         if isinstance(whole, list) and all(isinstance(item, dict) for item in whole):
-            assert bodies._Array(broken, BodyBounds(item_bytes=4_000)).parse() == whole
+            assert bodies._Array(broken, JsonLimits(item_bytes=4_000)).parse() == whole
 
 
 def refusal(body: bytes) -> tuple[str, str, str]:

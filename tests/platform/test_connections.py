@@ -12,7 +12,7 @@ import pytest
 from hub.http.answer import Answer
 from hub.http.connections import TURNS, ConnectionLimits, Connections
 from hub.http.scope import WHOLE_ANSWER
-from hub.server.heads import HeadBounds
+from hub.server.heads import HeadLimits
 from hub.server.protocol import AT_ONCE, HubHttpProtocol
 from stores.turns import SharedTurns
 from tests.support.tasks import each_turn, reported_failures
@@ -101,7 +101,7 @@ def http(counted: Connections) -> Any:
     """Return a protocol for connections that share one `Connections`."""
     return partial(
         HubHttpProtocol,
-        bounds=HeadBounds(),
+        limits=HeadLimits(),
         connections=counted,
         write_timeout=30,
         websocket_path=b"/live",

@@ -8,7 +8,7 @@ import pytest
 
 from stores import query
 from stores.errors import InvalidQuery
-from stores.parse import Limits, parse_filter, parse_only, parse_path, parse_sort, scalar
+from stores.parse import FilterLimits, parse_filter, parse_only, parse_path, parse_sort, scalar
 from stores.query import And, Compare, Contains, ElemMatch, Equal, Exists, In, Not, Or, Size, Sort, StartsWith
 
 A = ("a",)
@@ -150,13 +150,13 @@ def test_a_deeply_nested_operand_is_refused() -> None:
 def test_the_number_of_conditions_is_bounded() -> None:
     """A filter of more conditions than allowed is refused."""
     with pytest.raises(InvalidQuery, match="more than 10 conditions"):
-        parse_filter({"$or": [{"a": 1}] * 20}, limits=Limits(nodes=10))
+        parse_filter({"$or": [{"a": 1}] * 20}, limits=FilterLimits(nodes=10))
 
 
 def test_the_number_of_list_items_is_bounded() -> None:
     """A list operand of more items than allowed is refused."""
     with pytest.raises(InvalidQuery, match="at most 3 values"):
-        parse_filter({"a": {"$in": [1, 2, 3, 4]}}, limits=Limits(items=3))
+        parse_filter({"a": {"$in": [1, 2, 3, 4]}}, limits=FilterLimits(items=3))
 
 
 def test_a_condition_on_a_field_is_one_condition() -> None:

@@ -46,15 +46,15 @@ async def _items(context: PlatformContext, call: Call, raw: bytes) -> list[Any]:
     """Return the requests of a body as JSON values. They are parsed as an array is: in pieces, each bounded."""
     begins, ends = _WRAPPED.match(raw), _END.search(raw, max(0, len(raw) - _LONGEST_END))
     if begins and ends:
-        bounds = replace(context.body_bounds, items=MOST_REQUESTS)
+        limits = replace(context.json_limits, items=MOST_REQUESTS)
         try:
             with _placed():
-                return _checked(await parse_body(raw[begins.end() : ends.start() + 1], bounds, call.block))
+                return _checked(await parse_body(raw[begins.end() : ends.start() + 1], limits, call.block))
         except BadRequest:
             # Perhaps the array ends earlier: the whole body, which is no longer than an item may be, tells.
-            if len(raw) > context.body_bounds.item_bytes:
+            if len(raw) > context.json_limits.item_bytes:
                 raise
-    elif len(raw) > context.body_bounds.item_bytes:
+    elif len(raw) > context.json_limits.item_bytes:
         raise BadRequest("body", 'A body of this size must be {"requests":[…]}.')
     value = await parse_json(context, call, raw)
     if not isinstance(value, dict):

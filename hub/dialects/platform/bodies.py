@@ -19,7 +19,7 @@ async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
     """Return the JSON value of a body. Its Content-Type is ignored, since curl declares everything a form; only the
     error text for a body of another kind mentions it."""
     try:
-        return await parse_body(raw, context.body_bounds, call.block)
+        return await parse_body(raw, context.json_limits, call.block)
     except BadRequest:
         kind = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
         if not raw or kind == "application/json" or kind.endswith("+json") or _resembles_json(raw):

@@ -12,7 +12,7 @@ from hub.dialects.base import read_body
 from hub.dialects.browser import check_browser
 from hub.dialects.platform.known_requests import KnownRequests
 from hub.http.body import BodyLimit
-from hub.http.bounded_json import BodyBounds
+from hub.http.bounded_json import JsonLimits
 from hub.http.call import Call
 from hub.http.origins import Origins
 from hub.openapi.kept import KeptDocuments
@@ -25,12 +25,12 @@ from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
 from hub.settings import Settings
-from stores.parse import Limits
+from stores.parse import FilterLimits
 
 
 @dataclass(slots=True)
 class PlatformContext:
-    """The services that the platform's operations call, and the bounds of request bodies."""
+    """The services that the platform's operations call, and the limits of request bodies."""
 
     settings: Settings
     key: SecretKey
@@ -43,8 +43,8 @@ class PlatformContext:
     batch: BatchService
     delta: DeltaService
     expansions: Expansions
-    filter_limits: Limits
-    body_bounds: BodyBounds
+    filter_limits: FilterLimits
+    json_limits: JsonLimits
     origins: Origins
     public_document: tuple[str, bytes] = ("", b"")
     """The OpenAPI document for callers without credentials, as (path prefix, text)."""

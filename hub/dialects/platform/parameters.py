@@ -20,7 +20,7 @@ from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
 from stores.fields.base import parse_number
 from stores.limits import parse_exactly
-from stores.parse import FilterParser, Limits, check_folded, parse_only, parse_path, parse_sort, scalar
+from stores.parse import FilterLimits, FilterParser, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
 from stores.query import Filter, Projection, Query, Sort
 from stores.records import SYSTEM_NUMBERS, Json
@@ -79,7 +79,7 @@ class ListRequest:
 class ListParameters:
     """Parses the parameters of one request. `most` is the largest page."""
 
-    def __init__(self, view: View, pairs: Pairs, limits: Limits, most: int) -> None:
+    def __init__(self, view: View, pairs: Pairs, limits: FilterLimits, most: int) -> None:
         self.view = view
         self.definition = view.definition
         self.most = most
