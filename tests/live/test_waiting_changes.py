@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from realtime import held, subscriptions
+from realtime import subscriptions, waiting_changes
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
 from realtime.subscriptions import Subscription, Subscriptions
@@ -40,11 +40,11 @@ class Filling:
         self.has_room = True
 
 
-@pytest.mark.parametrize(("most", "reads"), [(held.MOST_MISSED_BYTES, 1), (0, MISSED)])
+@pytest.mark.parametrize(("most", "reads"), [(waiting_changes.MOST_MISSED_BYTES, 1), (0, MISSED)])
 async def test_missed_changes_wait_or_are_read_again(
     engine: Engine, most: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "MOST_MISSED_BYTES", most)
+    monkeypatch.setattr(waiting_changes, "MOST_MISSED_BYTES", most)
     monkeypatch.setattr(subscriptions, "PIECE_CHANGES", 1)
     await engine.define(StoreDefinition(STORE))
     fanout = Fanout(engine)
