@@ -17,6 +17,7 @@ from hub.http.active import ACTIVE, ActiveRequest
 from hub.http.body import BodyLimit, beginning
 from hub.http.cookies import cookie_value
 from hub.http.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow, UnsupportedCoding
+from hub.http.headers import first_headers
 from hub.http.inflate import find_coding, inflate, joined
 from hub.http.scope import BODY, CHARGE
 from stores.bounds import Limit
@@ -75,13 +76,11 @@ class Call:
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of this name (lower case), or None."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return value.decode("latin-1")  # type: ignore[no-any-return]
-        return None
+        value = first_headers(self.scope).get(name)
+        return None if value is None else value.decode("latin-1")
 
     def cookie(self, name: bytes) -> str | None:
-        return cookie_value(self.scope["headers"], name)
+        return cookie_value(self.scope["headers"], name) if b"cookie" in first_headers(self.scope) else None
 
     def session(self) -> str | None:
         """Return the credential in the session cookie: under its https name, or under the documented name."""

@@ -16,6 +16,7 @@ from isal import isal_zlib
 from starlette.types import Scope
 
 from hub.http import zstd
+from hub.http.headers import first_headers
 from stores.threads import in_thread
 
 Policy = Literal["auto", "always", "off"]
@@ -83,11 +84,9 @@ def negotiate(scope: Scope, *, streamed: bool = False) -> tuple[Coding | None, l
     policy = scope.get(POLICY, "off")
     if policy == "off" or (streamed and policy == "auto" and is_loopback(scope)):
         return None, []
-    for name, value in scope["headers"]:
-        if name == b"accept-encoding":
-            coding = accepted(value)
-            return coding, [_VARY] if coding is None else [_VARY, (b"content-encoding", coding.name)]
-    return None, [_VARY]
+    given = first_headers(scope).get(b"accept-encoding")
+    coding = None if given is None else accepted(given)
+    return coding, [_VARY] if coding is None else [_VARY, (b"content-encoding", coding.name)]
 
 
 def variation(scope: Scope, *, streamed: bool = False) -> list[tuple[bytes, bytes]]:

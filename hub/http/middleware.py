@@ -15,6 +15,7 @@ from hub.http.active import ACTIVE, ActiveRequest, ActiveRequests
 from hub.http.compression import POLICY, Policy
 from hub.http.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
 from hub.http.failures import FailureLog, sent_path
+from hub.http.headers import first_headers
 from hub.http.origins import Headers, Origins
 from hub.http.scope import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
 from hub.http.unread import NOT_MUCH
@@ -186,7 +187,7 @@ def access_record(fields: dict[str, Any]) -> logging.LogRecord:
 
 
 def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.match(value):
-            return bytes(value)
+    given = first_headers(scope).get(b"x-request-id")
+    if given is not None and _REQUEST_ID.match(given):
+        return bytes(given)
     return b"%016x" % random.getrandbits(64)  # an identifier, not a secret

@@ -13,6 +13,7 @@ from auth.origins import Origin, own_origin, parse_origin
 from hub.http.answer import Answer
 from hub.http.compression import is_loopback
 from hub.http.errors import WrongHost
+from hub.http.headers import first_headers
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -46,11 +47,7 @@ class Origins:
     def admit(self, scope: Scope) -> Headers | None:
         """Return the headers that let a page of another origin read the answer, or None for a request without an
         origin. Raises WrongHost, and CrossSite for a malformed Origin header."""
-        origin: bytes | None = None
-        for name, value in scope["headers"]:
-            if name == b"origin":
-                origin = value
-                break
+        origin = first_headers(scope).get(b"origin")
         if self._hosts and not scope["path"].startswith(HEALTH):
             self._check_host(scope)
         if origin is None:
@@ -79,24 +76,23 @@ class Origins:
 def is_local(scope: Scope) -> bool:
     """Return whether a request comes from this machine: from a loopback address, to a loopback name, through no proxy.
     A foreign DNS name that points at this machine does not count."""
-    if not is_loopback(scope) or any(name in _FORWARDED for name, _ in scope["headers"]):
+    if not is_loopback(scope) or not _FORWARDED.isdisjoint(first_headers(scope)):
         return False
     at = own_origin("http", _host(scope))
     return at is not None and (at.host == "localhost" or is_loopback({"client": (at.host.strip("[]"), 0)}))
 
 
 def _host(scope: Scope) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return first_headers(scope).get(b"host", b"").decode("latin-1")
 
 
 def preflight(scope: Scope) -> Answer | None:
     """Return the answer to a preflight request, or None for any other request."""
-    for name, _ in scope["headers"]:
-        if name == b"access-control-request-method":
-            headers = [
-                (b"access-control-allow-methods", _METHODS),
-                (b"access-control-allow-headers", _SENT),
-                (b"access-control-max-age", _PREFLIGHT_SECONDS),
-            ]
-            return Answer(headers=headers)
-    return None
+    if b"access-control-request-method" not in first_headers(scope):
+        return None
+    headers = [
+        (b"access-control-allow-methods", _METHODS),
+        (b"access-control-allow-headers", _SENT),
+        (b"access-control-max-age", _PREFLIGHT_SECONDS),
+    ]
+    return Answer(headers=headers)

@@ -9,10 +9,13 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
+from hub.http.headers import first_headers
+
 PREFIX: Final = "hub.prefix"
 """Scope key of the prefix, such as ``/hub``. The scope's `path` does not contain it."""
 
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-prefix"})
 _OWN: Final = ("/api/", "/socket.io/", "/health/")
 """Beginnings of the hub's own paths: a path whose prefix was already stripped may look like the prefix."""
 
@@ -81,13 +84,10 @@ class TrustedProxies:
 
 class ForwardedHeaders(ProxyHeadersMiddleware):
     """Extends uvicorn's handling of X-Forwarded-For and X-Forwarded-Proto by X-Forwarded-Prefix. A request without such
-    headers costs only one pass over its header names."""
+    headers costs little."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        for name, _ in scope.get("headers", ()):
-            if name.startswith(b"x-forwarded-"):
-                break
-        else:
+        if scope["type"] == "lifespan" or _FORWARDED.isdisjoint(first_headers(scope)):
             await self.app(scope, receive, send)
             return
         client = scope.get("client")

@@ -7,6 +7,7 @@ from typing import Final
 
 from hub.http.call import Call
 from hub.http.errors import BadRequest, NotModified
+from hub.http.headers import first_headers
 from stores.errors import StaleRevision
 from stores.protocol import AllBut, Revisions
 
@@ -26,10 +27,11 @@ _NAMES: Final = {
 
 def preconditions(call: Call) -> dict[bytes, str] | None:
     """Return the preconditions by lower-case header name, or None. Repeated headers are joined."""
-    given: dict[bytes, str] | None = None
+    if _NAMES.keys().isdisjoint(first_headers(call.scope)):
+        return None
+    given: dict[bytes, str] = {}
     for name, value in call.scope["headers"]:
         if name in _NAMES:
-            given = given or {}
             text = value.decode("latin-1")
             given[name] = f"{given[name]}, {text}" if name in given else text
     return given
@@ -94,6 +96,9 @@ def not_modified(if_none_match: str, rev: int) -> bool:
 def refuse_preconditions(call: Call) -> None:
     """Raise BadRequest for a precondition that the call does not support: an ignored one would protect nothing. A safe
     call may ignore If-None-Match, which only costs an unnecessary answer."""
-    for name, _ in call.scope["headers"]:
-        if name in _NAMES and not (name != b"if-match" and call.method in _SAFE):
+    headers = first_headers(call.scope)
+    if _NAMES.keys().isdisjoint(headers):
+        return
+    for name in _NAMES:
+        if name in headers and not (name != b"if-match" and call.method in _SAFE):
             raise BadRequest(_NAMES[name], "This call does not support the precondition.")
