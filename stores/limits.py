@@ -19,6 +19,10 @@ _MOST: Final = 2**63 - 1
 _FLOAT_FROM = 2.0**63
 _MANY_DIGITS = re.compile(rb"[0-9]{19}")  # the smallest integer beyond 64 bits has 19 digits
 _DEEPEST = 250  # levels; the interpreter's stack ends at about 500
+_known_names: set[str] = set()
+"""Names that any field may have: each entity has the same few."""
+_MOST_KNOWN: Final = 4_096
+_KNOWN_LENGTH: Final = 64
 _CONTAINERS = frozenset({dict, list})
 _ALWAYS_GOOD = frozenset({float, bool, type(None)})
 
@@ -70,7 +74,7 @@ def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, dept
         return
     longest = limits.name_length
     for name, item in value.items():
-        if (not name or "." in name or name[0] == "$" or "\0" in name) and not (limits.in_filter and _may_filter(name)):
+        if name not in _known_names and not _may_name(name, limits):
             _report(found, _text((path, name)).replace("\0", "\\u0000"), "bad_name")
         elif len(name) > longest:
             _report(found, _text((path, name)), "name_too_long", longest)
@@ -85,8 +89,15 @@ def _check_object(value: dict[str, Any], path: _Path, limits: EntityLimits, dept
                 _check_value(item, (path, name), limits, depth - 1, found)
 
 
-def _may_filter(name: str) -> bool:
-    return bool(name) and "\0" not in name
+def _may_name(name: str, limits: EntityLimits) -> bool:
+    """Return whether a field may have this name, whatever its length. Common names are known after their first use."""
+    if not name or "\0" in name:
+        return False
+    if "." in name or name[0] == "$":
+        return limits.in_filter
+    if len(name) <= _KNOWN_LENGTH and len(_known_names) < _MOST_KNOWN:
+        _known_names.add(name)
+    return True
 
 
 def _check_value(value: Any, path: _Path, limits: EntityLimits, depth: int, found: list[Violation]) -> None:
