@@ -18,8 +18,8 @@ import orjson
 from realtime.change_view import ViewDifference
 from realtime.client_sink import ClientSink
 from realtime.fanout import Fanout
+from realtime.missed_delivery import PIECE
 from realtime.redefinitions import check_same_store
-from realtime.subscriptions import PIECE
 from realtime.unread import UnreadList
 from stores.bounds import Limit
 from stores.errors import FilterTooCostly, HistoryGone, Unavailable

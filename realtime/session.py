@@ -25,8 +25,9 @@ from realtime.errors import BadRequest, TooManySubscriptions
 from realtime.events import difference_encoder, event_text
 from realtime.reconcile import ChangedView, send_in_pieces
 from realtime.requests import SubscribeRequest
+from realtime.subscription import Subscription
 from realtime.subscription_starts import Start, SubscriptionStarts
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscriptions import Subscriptions
 from realtime.unread import ClientList
 from stores.errors import HistoryGone, NotFound, StoreError, TooManyLists, Unavailable
 from stores.query import Filter

@@ -18,7 +18,7 @@ from realtime.engineio.deadlines import Deadlines
 from realtime.key_changes import rekeyed
 from realtime.redefinitions import redefines
 from realtime.session import LiveSession
-from realtime.subscriptions import Subscription
+from realtime.subscription import Subscription
 from stores.errors import HistoryGone, NotFound
 from stores.records import Change, now_ms
 from stores.turns import Turn

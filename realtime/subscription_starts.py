@@ -11,7 +11,7 @@ from realtime.errors import SnapshotTooLarge
 from realtime.reconcile import LIST_ATTEMPTS, LIST_RETRY_SECONDS, whole_body
 from realtime.redefinitions import check_same_store
 from realtime.requests import SubscribeRequest
-from realtime.subscriptions import Subscription
+from realtime.subscription import Subscription
 from realtime.unread import ClientList
 from stores.errors import HistoryGone, Unavailable
 from stores.query import Query

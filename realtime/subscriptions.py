@@ -7,113 +7,17 @@ change is omitted or delivered twice.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
-from auth.view import View
-from realtime.channels import Channel, ChannelKey
 from realtime.client_sink import ClientSink
 from realtime.events import event_text
 from realtime.fanout import Fanout
+from realtime.missed_delivery import MissedDelivery
 from realtime.redefinitions import check_same_store
-from realtime.replays import Replay
-from realtime.subscriber import Subscriber
-from stores.canonical import filter_text
-from stores.commits import rest_of_commit
-from stores.errors import StoreError
+from realtime.subscription import Subscription
 from stores.protocol import Batch
-from stores.query import Filter, Projection
 from stores.read_turns import READER
-from stores.records import Change
-from stores.schema import StoreDefinition
-from stores.steps import TakesLong
-
-PIECE: Final = 65_536
-"""Bytes of events that are written before the next check that the client has room."""
-
-PIECE_CHANGES: Final = 500
-"""Missed changes that are processed before other tasks run."""
-
-PIECE_SECONDS: Final = 0.002
-"""Seconds for which missed changes are processed before other tasks run."""
-
-
-@dataclass(slots=True)
-class _Missed:
-    """Changes that a subscription has missed: the first `count` are delivered. The others are the rest of a commit."""
-
-    changes: Sequence[Change]
-    count: int
-
-    def after(self, index: int) -> Callable[[], Sequence[Change]]:
-        """Return a function that returns the changes after this one in its commit."""
-        return partial(rest_of_commit, self.changes, index)
-
-
-@dataclass(eq=False, slots=True)
-class Subscription:
-    """A subscription of one session: the entities of `view` that match `filter`.
-
-    `names` are the ids that the client has given it, with None for a request without one. The subscription ends with
-    its last name. While `channel` is None, no changes are delivered, and `position` is the position reached so far.
-    """
-
-    owner: Subscriptions
-    topic: str
-    view: View
-    filter: Filter
-    projection: Projection
-    names: set[str | None] = field(default_factory=set)
-    position: str = ""
-    delivered_up_to: bytes = b""
-    channel: Channel[Subscriber] | None = None
-    ended: bool = False
-    generation: int = 0
-    """The fan-out's generation in which it joined the channel."""
-    user: str = ""
-    """The user whose budget of steps its matches take."""
-    on_drop: Callable[[], None] | None = None
-    where: Filter = field(init=False)
-    key: ChannelKey = field(init=False)
-    deliver: Callable[[bytes, str], bool] = field(init=False)
-
-    def __post_init__(self) -> None:
-        # Called for every delivery, so it refers directly to the connection.
-        self.deliver = self.owner.sink.offer
-        self.set_view(self.view)
-
-    @property
-    def store(self) -> str:
-        return self.view.store
-
-    @property
-    def definition(self) -> StoreDefinition:
-        return self.view.definition
-
-    def set_view(self, view: View) -> None:
-        """Continue with another view of the same store."""
-        self.view = view
-        self.where = view.narrowed(self.filter)
-        self.key = ChannelKey(view.store, filter_text(self.where), self.projection, view.digest)
-
-    @property
-    def is_beginning(self) -> bool:
-        """Whether its acknowledgement, which gives it a position, is not sent yet."""
-        return not self.position
-
-    def reached(self, position: str, order: bytes) -> None:
-        """Record that this change was delivered here, while others still wait for it."""
-        self.position, self.delivered_up_to = position, order
-
-    def fall_behind(self) -> None:
-        """Catch up later, because there was no room for the change that fan-out delivers."""
-        self.owner.fall_behind(self)
-
-    def fail(self, error: StoreError) -> None:
-        self.owner.end(self, error)
 
 
 class Subscriptions:
@@ -133,8 +37,7 @@ class Subscriptions:
         self._order = fanout.order_of
         self._describe = describe
         self._recovering: asyncio.Task[None] | None = None
-        self._worked = 0.0
-        """Seconds that the last piece of missed changes took on the event loop."""
+        self._missed = MissedDelivery(fanout, sink)
 
     def __iter__(self) -> Any:
         return iter(list(self.by_topic.values()))
@@ -258,7 +161,7 @@ class Subscriptions:
             if end is not None and order >= end:
                 return
             if order < fanout.order:
-                await self._replay(subscription, await self._read(subscription), until)
+                await self._replay(subscription, await self._missed.read(subscription), until)
             elif end is not None:
                 await fanout.reach(end)
             elif fanout.is_delivering:
@@ -276,96 +179,29 @@ class Subscriptions:
         await self.sink.drained()
         return self.goes_on(subscription)
 
-    async def _read(self, subscription: Subscription) -> Batch:
-        """Return changes after the subscription's position; none if it does not go on when its turn comes."""
-        return await self._fanout.missed.read_after(subscription.position, lambda: self.goes_on(subscription))
-
     async def _replay(self, subscription: Subscription, batch: Batch, until: str | None = None) -> None:
         """Deliver missed changes in pieces, no faster than the client takes them."""
         check_same_store(subscription.definition, batch.changes)
-        missed, position = self._missed(batch), batch.position
+        missed, position = self._missed.of(batch), batch.position
         if until is not None and self._order(position) >= (end := self._order(until)):
             missed.count = sum(self._order(change.position) <= end for change in batch.changes)
             position = until
         done = 0
         while done < missed.count:
-            if not self.sink.has_room and not await self._may_hold(missed.changes):
+            if not self.sink.has_room and not await self._missed.may_hold(missed.changes):
                 return
             if not await self._may_deliver(subscription):
                 return
-            done = await self._replay_piece(subscription, missed, done)
+            done = await self._missed.deliver_piece(subscription, missed, done)
             if done < missed.count:
                 await asyncio.sleep(0)
         if self.goes_on(subscription):
             subscription.position = position
 
-    async def _may_hold(self, changes: Sequence[Change]) -> bool:
-        """Wait until the client has room. Return false at once if these changes must not be kept until then."""
-        with self._fanout.waiting_changes.count(changes) as fits:
-            if fits:
-                await self.sink.drained()
-            return fits
-
-    def _missed(self, batch: Batch) -> _Missed:
-        return _Missed(self._fanout.completed(batch.changes), len(batch.changes))
-
-    async def _replay_piece(self, subscription: Subscription, missed: _Missed, start: int) -> int:
-        """Deliver some of the changes from index `start` on. Return the index of the next one."""
-        await self._fanout.replaying.enter(subscription.user)
-        if not self.goes_on(subscription):
-            return start
-        replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
-        began = time.perf_counter()
-        end, takes_long = self._replay_at_once(subscription, replay, missed, start)
-        self._worked = time.perf_counter() - began
-        if takes_long:
-            change = missed.changes[end]
-            event = await replay.event_off_loop(change, missed.after(end))
-            if self.goes_on(subscription) and (event is None or self.sink.offer(*event)):
-                subscription.position = change.position
-                end += 1
-        return end
-
-    def _replay_at_once(
-        self, subscription: Subscription, replay: Replay, missed: _Missed, start: int
-    ) -> tuple[int, bool]:
-        """Deliver some of the changes from index `start` on, without waiting. Return the index of the next one, and
-        whether delivery stopped there because the change takes long to evaluate."""
-        fanout, offer = self._fanout, self.sink.offer
-        end, size = start, 0
-        turn_ends = time.perf_counter() + PIECE_SECONDS
-        with fanout.cork():
-            while end < min(missed.count, start + PIECE_CHANGES) and size < PIECE and time.perf_counter() < turn_ends:
-                try:
-                    change = missed.changes[end]
-                    event = replay.event(change, missed.after(end))
-                except TakesLong:
-                    return end, True
-                if event is not None:
-                    if not offer(*event):
-                        break
-                    size += len(event[0])
-                subscription.position = change.position
-                end += 1
-        return end, False
-
     def may_show(self, subscription: Subscription, batch: Batch, until: str) -> bool:
         """Return whether a change up to position `until` may show something in the view; true if that takes long to
         decide."""
-        end = self._order(until)
-        replay = self._fanout.replays.of(subscription.key, subscription.where, subscription.topic)
-        gives_up = time.perf_counter() + PIECE_SECONDS
-        missed = self._missed(batch)
-        for index, change in enumerate(batch.changes):
-            if self._order(change.position) > end:
-                return False
-            try:
-                is_shown = replay.event(change, missed.after(index)) is not None
-            except TakesLong:
-                return True
-            if is_shown or time.perf_counter() > gives_up:
-                return True
-        return self._order(batch.position) < end
+        return self._missed.may_show(subscription, batch, until)
 
     # Falling behind.
 
@@ -418,19 +254,19 @@ class Subscriptions:
         if order >= fanout.order:
             self._listen(subscription, order)
             return
-        batch = await self._read(subscription)
+        batch = await self._missed.read(subscription)
         check_same_store(subscription.definition, batch.changes)
-        missed, done = self._missed(batch), 0
+        missed, done = self._missed.of(batch), 0
         while done < missed.count:
             if not self.goes_on(subscription) or not self.sink.has_room:
                 return
-            done = await self._replay_piece(subscription, missed, done)
+            done = await self._missed.deliver_piece(subscription, missed, done)
             if done < missed.count:
-                await asyncio.sleep(self._worked)  # leaves half of the loop's time to others
+                await asyncio.sleep(self._missed.worked)  # leaves half of the loop's time to others
         if self.goes_on(subscription):
             subscription.position = batch.position
             self._listen_if_there(subscription)
-        await asyncio.sleep(self._worked)
+        await asyncio.sleep(self._missed.worked)
 
     def _listen_if_there(self, subscription: Subscription) -> None:
         """Listen if fan-out has delivered nothing since. After a pause it may have, on a busy hub each time."""

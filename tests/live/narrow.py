@@ -8,7 +8,8 @@ import random
 import orjson
 
 from auth.view import View
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscription import Subscription
+from realtime.subscriptions import Subscriptions
 from stores.query import EVERYTHING, Equal, Filter
 from stores.schema import StoreDefinition
 from tests.support.entities import STORE

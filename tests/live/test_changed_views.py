@@ -11,8 +11,8 @@ import pytest
 from realtime import reconcile
 from realtime.change_view import ViewDifference
 from realtime.fanout import Fanout
+from realtime.missed_delivery import PIECE
 from realtime.reconcile import LIST_ATTEMPTS, ChangedView, Reconciler, send_in_pieces
-from realtime.subscriptions import PIECE
 from realtime.unread import UnreadLists
 from stores.errors import HistoryGone, Unavailable
 from stores.long_lists import LongLists

@@ -17,7 +17,8 @@ from realtime import fanout as fanout_module
 from realtime import missed_changes
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscription import Subscription
+from realtime.subscriptions import Subscriptions
 from stores.commits import is_cut
 from stores.protocol import Engine
 from stores.query import WHOLE, Filter

@@ -15,7 +15,8 @@ from realtime.channels import ChannelKey, topic_of
 from realtime.engineio import build_text_frame
 from realtime.fanout import Fanout
 from realtime.replays import Replays
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscription import Subscription
+from realtime.subscriptions import Subscriptions
 from stores.canonical import filter_text
 from stores.errors import StoreError
 from stores.parse import parse_filter

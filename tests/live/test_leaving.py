@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from auth.view import View
-from realtime import subscriptions as subscriptions_module
+from realtime import missed_delivery
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscription import Subscription
+from realtime.subscriptions import Subscriptions
 from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE
 from stores.read_turns import READER
@@ -53,7 +54,7 @@ async def test_a_client_that_leaves_gets_no_further_missed_changes(
     engine: Engine, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client may have missed a million of them. What it missed is neither read nor encoded for nobody."""
-    monkeypatch.setattr(subscriptions_module, "PIECE_CHANGES", 1)
+    monkeypatch.setattr(missed_delivery, "PIECE_CHANGES", 1)
     fanout, subscription = await behind(engine)
     client = subscription.owner
     if way == "resume":

@@ -20,7 +20,7 @@ from realtime.context import BEGUN_AT_ONCE, LiveContext, LiveSettings
 from realtime.fanout import Fanout
 from realtime.session import LiveSession
 from realtime.session_registry import SessionRegistry
-from realtime.subscriptions import Subscription
+from realtime.subscription import Subscription
 from stores.query import EVERYTHING, WHOLE, Query
 from stores.read_turns import READER
 from stores.records import Change, Entity, now_ms

@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from realtime import subscriptions, waiting_changes
+from realtime import missed_delivery, waiting_changes
 from realtime.channels import topic_of
 from realtime.fanout import Fanout
-from realtime.subscriptions import Subscription, Subscriptions
+from realtime.subscription import Subscription
+from realtime.subscriptions import Subscriptions
 from stores.protocol import Batch, Engine
 from stores.query import EVERYTHING, WHOLE
 from stores.schema import StoreDefinition
@@ -45,7 +46,7 @@ async def test_missed_changes_wait_or_are_read_again(
     engine: Engine, most: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting_changes, "MOST_MISSED_BYTES", most)
-    monkeypatch.setattr(subscriptions, "PIECE_CHANGES", 1)
+    monkeypatch.setattr(missed_delivery, "PIECE_CHANGES", 1)
     await engine.define(StoreDefinition(STORE))
     fanout = Fanout(engine)
     fanout.start(await engine.feed.position())
