@@ -8,8 +8,6 @@ from tests.platform.answers import refused
 from tests.support.hub import Hub
 from tests.support.standstill import no_standstill
 
-pytestmark = pytest.mark.alone
-
 
 async def test_ten_thousand_upserts_of_existing_entities(hub: Hub) -> None:
     user = await hub.as_user()

@@ -11,8 +11,6 @@ from tests.platform.answers import refused
 from tests.support.hub import Hub, StartHub
 from tests.support.standstill import no_standstill
 
-pytestmark = pytest.mark.alone
-
 ENTITY = {"name": "Truck", "tags": ["a", "b"], "address": {"city": "Laval"}, "rows": [{"k": n} for n in range(10)]}
 
 

@@ -55,7 +55,6 @@ async def test_large_pages_are_expanded_off_the_loop(hub: Hub) -> None:
             assert (refused.status_code, [*refused.json()["errors"]]) == (400, ["expand"])
 
 
-@pytest.mark.alone
 @pytest.mark.engine("sqlite")  # the bound is on the connections, not on the engine
 async def test_unread_expansions_are_bounded(hub: Hub) -> None:
     """Beyond the bytes of answers that one user may leave unread, large expansions are refused, and others are not."""

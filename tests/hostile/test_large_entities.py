@@ -13,8 +13,6 @@ from tests.support.hub import PATIENCE, Client, Hub
 from tests.support.live import live
 from tests.support.standstill import no_standstill
 
-pytestmark = pytest.mark.alone
-
 ELEMENTS: Final = 30_000
 
 
@@ -190,6 +188,7 @@ async def test_a_hundred_large_entities_in_one_commit(hub: Hub, key: str | None)
     assert answers[0].content == answers[-1].content
 
 
+@pytest.mark.alone
 @pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 @pytest.mark.timeout(400)

@@ -16,7 +16,6 @@ from tests.support.standstill import no_standstill, read_metrics
 MOST = 32
 
 
-@pytest.mark.alone
 async def test_one_user_reads_so_many_long_lists_at_once(hub: Hub) -> None:
     """Beyond the limit the answer is 429, for this user only. Each unread list holds at most 2 MiB (6 MiB on MongoDB),
     and its place is free after its end."""

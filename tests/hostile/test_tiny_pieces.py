@@ -18,7 +18,7 @@ from tests.support.engines import Database
 from tests.support.hub import Hub, eventually, running_hub
 from tests.support.standstill import limit_reached
 
-pytestmark = [pytest.mark.alone, pytest.mark.engine("sqlite")]  # the attack is on the connection, not on the engine
+pytestmark = pytest.mark.engine("sqlite")  # the attack is on the connection, not on the engine
 
 HANDSHAKE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -50,6 +50,7 @@ async def small_hub(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
         yield hub
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_thousands_of_tiny_pieces_at_once(hub: Hub, kind: str) -> None:
     opening, first, piece = FLOODS[kind]

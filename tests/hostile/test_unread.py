@@ -190,7 +190,6 @@ async def read(hub: Hub, user: Client, path: str) -> RawAnswer:
         return await connection.answer()
 
 
-@pytest.mark.alone
 async def test_large_answers_that_nobody_reads_have_a_limit_together(hub: Hub) -> None:
     """Further ones to the same user are refused, from whatever address. Small ones, and those to other users, are not.
     When the clients have gone, there is room again."""
@@ -248,7 +247,6 @@ def brief(answer: RawAnswer) -> dict[str, Any]:
     return parsed
 
 
-@pytest.mark.alone
 async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
     """It has been made, so the answer has ids and revisions only, instead of an error."""
     store, user = await hub.define(), await hub.as_user()
@@ -273,7 +271,6 @@ async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
     assert (await user.get(old)).status_code == 404
 
 
-@pytest.mark.alone
 async def test_arrays_that_nobody_reads_count_as_unread(hub: Hub) -> None:
     """Their answers are sent in pieces, and all of them are in memory."""
     store, user = await hub.define(), await hub.as_user()

@@ -91,7 +91,6 @@ async def over_polling(hub: Hub, user: Client, store: str, version: int) -> Asyn
 Way = Callable[[Hub, Client, str, int], AbstractAsyncContextManager[None]]
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     ("way", "version"),
     [
