@@ -271,6 +271,7 @@ async def test_a_write_is_answered_though_there_is_no_room(hub: Hub) -> None:
     assert (await user.get(old)).status_code == 404
 
 
+@pytest.mark.alone
 async def test_arrays_that_nobody_reads_count_as_unread(hub: Hub) -> None:
     """Their answers are sent in pieces, and all of them are in memory."""
     store, user = await hub.define(), await hub.as_user()

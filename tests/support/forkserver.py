@@ -46,6 +46,9 @@ IMPORTED: Final = (
     "stores.sqlite.engine",
     "typer._adapters",
     "typer._click.decorators",
+    "typer.rich_utils",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.uvloop",
     "zxcvbn.frequency_lists",
 )
 """Modules that commands import when they need them."""
