@@ -25,6 +25,7 @@ from benchmarks.against import main as against
 from benchmarks.beside import lines_of as ratio_lines
 from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
+from benchmarks.layers import lines_of as layer_lines
 from benchmarks.packages import python_packages
 from benchmarks.processes import ROOT
 from benchmarks.report import number
@@ -80,6 +81,7 @@ def soak_lines(figures: Figures) -> list[str]:
 PARTS: Final = (
     Part("rest", ("--seconds", "0.1", "--entities", "2000"), rest_lines),
     Part("ratios", ("--seconds", "0.1", "--rounds", "1", "--entities", "2000", "--writes", "5"), ratio_lines),
+    Part("layers", ("--seconds", "0.05", "--rounds", "1", "--entities", "500"), layer_lines),
     Part("compare", ("--seconds", "0.2", "--rounds", "1", "--entities", "1000"), compared_lines),
     Part("fanout", ("--seconds", "0.3", "--rounds", "1", "--clients", "50", "--connections", "100", "--subscriptions",
                     "1000"), fanout_lines),

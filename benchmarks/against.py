@@ -4,13 +4,15 @@ The other commit is installed into a cache folder, with its own environment if i
 hub of each on the same core. One program loads both from another core, row by row, and alternates which is first. A
 figure is the median over the rounds of the ratio within a round. Above 1, this tree does more per CPU second, or per
 second. The speed of a machine drifts, but the ratios within a round do not. Two starts of the same program differ by
-several percent, because memory and hashes are laid out differently; the median over the rounds does not.
+several percent, because memory and hashes are laid out differently; the median over the rounds does not. Memory per
+connection is compared likewise. Its noise is measured: how far the rounds of one and the same program lie apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from benchmarks.data import prepare
 from benchmarks.packages import install_once
 from benchmarks.processes import ROOT, Cores, Hub, Program, mongodb, on_cores, replica_set, running_hub
 from benchmarks.report import Row, conclude, failures, parser, say
+from benchmarks.runs import grown, warm_up
 from benchmarks.targets import EVERYTHING, Audience, HubTarget, slice_view
 from hub.serve import allow_connections
 
@@ -39,10 +42,12 @@ LEAST: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one row. `cpu` is the hub's CPU per operation, µs."""
+    """One run of one row. `cpu` is the hub's CPU per operation, µs. `memory`, KiB per connection, is all that a row on
+    memory has."""
 
-    cpu: float | None
-    per_second: float
+    cpu: float | None = None
+    per_second: float = 0.0
+    memory: float | None = None
 
 
 @dataclass(slots=True)
@@ -58,10 +63,31 @@ class Comparison:
         return statistics.median(ratios) if ratios else None
 
     @property
-    def throughput(self) -> float:
-        return statistics.median(
-            here.per_second / other.per_second if other.per_second else 0.0 for other, here in self.rounds
-        )
+    def throughput(self) -> float | None:
+        """The median ratio of operations per second; None if the row has none."""
+        ratios = [here.per_second / other.per_second for other, here in self.rounds if other.per_second]
+        return statistics.median(ratios) if ratios else None
+
+    @property
+    def memory(self) -> float | None:
+        """The median ratio of connections per KiB; None if the row has no memory."""
+        ratios = [other.memory / here.memory for other, here in self.rounds if other.memory and here.memory]
+        return statistics.median(ratios) if ratios else None
+
+    @property
+    def noise(self) -> float:
+        """Half of the range of the memory of one and the same program over the rounds, as a share of its median: the
+        greater one of both programs. A single round shows no noise, so it decides nothing."""
+        if len(self.rounds) < 2:
+            return math.inf
+        programs = ([each.memory for each in program if each.memory] for program in zip(*self.rounds, strict=True))
+        return max((max(kib) - min(kib)) / 2 / statistics.median(kib) if kib else 0.0 for kib in programs)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether this tree takes more CPU than LEAST allows, or more memory than the noise explains."""
+        cpu, memory = self.cpu, self.memory
+        return (cpu is not None and cpu < LEAST) or (memory is not None and memory < 1 - self.noise)
 
 
 Comparisons = dict[tuple[str, str], Comparison]
@@ -156,19 +182,38 @@ async def compare_fanout(
     return list(bench.faults)
 
 
+async def compare_memory(hubs: Sequence[Hub], number: int, given: argparse.Namespace, found: Comparisons) -> list[str]:
+    """Measure the resident memory of idle, authenticated connections with one subscription each. Return the faults."""
+    say(f"{hubs[0].engine}: memory, round {number + 1} ...")
+    targets, faults = [HubTarget(hub) for hub in hubs], list[str]()
+    kib: dict[int, float | None] = {}
+    for index in in_turns(number):
+        target = targets[index]
+        await warm_up(target, EVERYTHING)
+        kib[index] = await grown(target, [[EVERYTHING]] * given.connections)
+        faults += target.pool.faults
+        target.pool.leave()
+    samples = [Sample(memory=grew and grew / given.connections) for _, grew in sorted(kib.items())]
+    found[hubs[0].engine, f"memory per connection, of {given.connections}"].rounds.append((samples[0], samples[1]))
+    return faults
+
+
 async def measure(
     engine: str, given: argparse.Namespace, other: Program, cores: Cores, found: Comparisons
 ) -> list[str]:
-    """Measure all rows on one engine, the REST rows and the live rows on different hubs. Return the faults."""
+    """Measure all rows on one engine: the REST rows, the live rows and memory on different hubs. Return the faults."""
     allow_connections()
     faults: list[str] = []
-    parts = ("rest", "fanout") if given.only in "fanout" else ("rest",)
+    names = {"rest": [row.__name__ for row in rest.ROWS], "fanout": ["fanout"], "memory": ["memory"]}
+    parts = [part for part, rows in names.items() if any(given.only in row for row in rows)]
     with ExitStack() as servers:
         server = servers.enter_context(replica_set(given.mongodb, cores)) if engine == "mongodb" else ""
         for number, part in itertools.product(range(given.rounds), parts):
             with _both_hubs(server, other, cores) as hubs:
                 if part == "rest":
                     faults += await compare_rest(hubs, number, given, found)
+                elif part == "memory":
+                    faults += await compare_memory(hubs, number, given, found)
                 else:
                     faults += await compare_fanout(hubs, number, cores, given, found)
                 faults += [f"the hub logged: {line}" for line in hubs[1].complaints()[:10]]
@@ -189,12 +234,13 @@ def _both_hubs(server: str, other: Program, cores: Cores) -> Iterator[list[Hub]]
 
 def table(found: Comparisons) -> Iterator[str]:
     width = max((len(operation) for _, operation in found), default=9)
-    yield f"{'engine':8} {'operation':{width}} {'CPU':>7} {'per s':>7}   rounds"
+    yield f"{'engine':8} {'operation':{width}} {'CPU':>7} {'per s':>7} {'memory':>7}   rounds"
     for (engine, operation), row in found.items():
-        cpu = row.cpu
-        shown = "" if cpu is None else f"{cpu:.2f}"
-        mark = "  slower" if cpu is not None and cpu < LEAST else ""
-        yield f"{engine:8} {operation:{width}} {shown:>7} {row.throughput:>7.2f}   {len(row.rounds)}{mark}"
+        ratios = ("" if ratio is None else f"{ratio:.2f}" for ratio in (row.cpu, row.throughput, row.memory))
+        cells = " ".join(f"{ratio:>7}" for ratio in ratios)
+        noise = "" if row.memory is None else f", noise {row.noise:.2f}"
+        worse = "" if not row.is_worse else "  slower" if row.memory is None else "  larger"
+        yield f"{engine:8} {operation:{width}} {cells}   {len(row.rounds)}{noise}{worse}"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -205,13 +251,14 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     options.add_argument("--seconds", type=float, default=2.0, help="length of each run (default 2)")
     options.add_argument("--entities", type=int, default=20_000, help="entities to read from (default 20000)")
     options.add_argument("--clients", type=int, default=300, help="live clients of each hub (default 300)")
+    options.add_argument("--connections", type=int, default=1_000, help="whose memory is measured (default 1000)")
     names = ", ".join(row.__name__ for row in rest.ROWS)
-    options.add_argument("--only", default="", help=f"rows whose name contains this: {names}, fanout")
+    options.add_argument("--only", default="", help=f"rows whose name contains this: {names}, fanout, memory")
     return options.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table; return 1 if a row is slower by CPU, or an answer was wrong."""
+    """Print the table; return 1 if a row is slower by CPU or needs more memory, or an answer was wrong."""
     given = arguments(argv)
     name, other = installed(given.commit)
     cores, found, faults = Cores.choose(), defaultdict[tuple[str, str], Comparison](Comparison), list[str]()
@@ -220,9 +267,16 @@ def main(argv: Sequence[str]) -> int:
         for engine in engines:
             faults += uvloop.run(measure(engine, given, other, cores, found))
     rows = [
-        {"engine": engine, "operation": operation, "cpu": row.cpu, "throughput": row.throughput}
+        {
+            "engine": engine,
+            "operation": operation,
+            "cpu": row.cpu,
+            "throughput": row.throughput,
+            "memory": row.memory,
+            "noise": None if row.memory is None else row.noise,
+        }
         for (engine, operation), row in found.items()
     ]
     lines = [f"this tree per {name[:10]}: above 1, this tree does more", "", *table(found)]
     code = conclude(lines, list(dict.fromkeys(faults)), {"against": name, "rows": rows}, given.json)
-    return 1 if any(row.cpu is not None and row.cpu < LEAST for row in found.values()) else code
+    return 1 if any(row.is_worse for row in found.values()) else code

@@ -1,7 +1,8 @@
 """Operations beside simpler ones: `python -m benchmarks.ratios [--engine sqlite|mongodb|both] [--only ROW]`.
 
-References that are expanded, sums by group, an index over two fields, batches, and many writes of one entity. A real
-hub process runs on its own core. This process loads it from another core, both operations of a row in each round.
+A read beside a bare ASGI function, references that are expanded, sums by group, an index over two fields, batches, and
+many writes of one entity. A real hub process runs on its own core. This process loads it from another core, both
+operations of a row in each round, in turns the one and the other first.
 docs/performance.md describes each row.
 """
 
@@ -12,13 +13,14 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 import uvloop
 
 from benchmarks import rest
+from benchmarks.bare import NAMES, PROTOCOLS, of_read, running_bare
 from benchmarks.beside import Comparison, Cost, as_json, lines_of
 from benchmarks.data import READINGS, WRITES, Scene, body, client, fill, prepare
 from benchmarks.load import CLIENTS, load, spread
@@ -37,7 +39,11 @@ FIRST: Final = 50
 FLOORS: Final = 12
 INDEX: Final = [GROUP, "-value"]
 
+READ_FROM: Final = 50_000
+"""Entities among which the reads by id find theirs, as in `benchmarks.rest`."""
+
 # Upper targets.
+BARE_RATIO: Final = {"sqlite": 2.4, "mongodb": 2.7}
 EXPANDED_RATIO: Final = 3.5
 STATEMENT_RATIO: Final = 1.5
 INDEXED_MS: Final = {"sqlite": 2.0, "mongodb": 5.0}
@@ -51,13 +57,16 @@ class Bench:
 
     scene: Scene
     orders: Orders
+    cores: Cores
     entities: int
     seconds: float
     rounds: int
     writes: int
     comparisons: list[Comparison] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    _filled: bool = False
+    ids: list[str] = field(default_factory=list)
+    """Those of a sample of the entities."""
+    _filled: int = 0
 
     @property
     def engine(self) -> str:
@@ -70,13 +79,14 @@ class Bench:
     def post(self, path: str, value: object) -> bytes:
         return self.scene.request("POST", path, content=orjson.dumps(value))
 
-    async def fill(self) -> None:
-        """Create the entities, the first time."""
-        if not self._filled:
-            say(f"{self.engine}: creating {self.entities} entities ...")
+    async def fill(self, number: int | None = None) -> None:
+        """Create the entities up to this number, or all, as far as they do not exist."""
+        wanted = self.entities if number is None else min(number, self.entities)
+        if self._filled < wanted:
+            say(f"{self.engine}: creating {wanted - self._filled} entities ...")
             with self.scene.http() as http:
-                await asyncio.to_thread(fill, http, self.entities)
-            self._filled = True
+                self.ids += await asyncio.to_thread(fill, http, wanted, self._filled)
+            self._filled = wanted
 
     async def get(self, path: str) -> Any:
         with self.scene.http() as http:
@@ -93,6 +103,17 @@ class Bench:
 
         return measure
 
+    def reads(self, server: Hub, requests: Sequence[bytes]) -> Measure:
+        """Return a measurement of reads, of a hub or of a bare server, without the CPU of the database."""
+        bench = rest.Bench(replace(self.scene, hub=server), self.seconds)
+
+        async def measure() -> Cost:
+            row = await bench.measure("read by id", spread(requests))
+            self.faults += failures([row])
+            return Cost.of(replace(row, database_cpu=None), CLIENTS)
+
+        return measure
+
     def hot(self, operation: str, make: Callable[[int], bytes]) -> Measure:
         """Return a measurement of HOT_CLIENTS clients, each of which sends its request `writes` times."""
 
@@ -105,12 +126,16 @@ class Bench:
         return measure
 
     async def compare(self, comparison: Comparison, own: Measure, base: Measure) -> None:
-        """Measure both operations in each round."""
+        """Measure both operations in each round, in turns the one and the other first."""
         self.comparisons.append(comparison)
         for number in range(self.rounds):
             say(f"{self.engine}: {comparison.operation}, round {number + 1} ...")
-            first = await base()
-            comparison.rounds.append((await own(), first))
+            if number % 2:
+                cost = await own()
+                comparison.rounds.append((cost, await base()))
+            else:
+                cost = await base()
+                comparison.rounds.append((await own(), cost))
 
     def check(self, what: str, found: object, expected: object) -> None:
         if found != expected:
@@ -118,6 +143,20 @@ class Bench:
 
 
 # The rows.
+
+
+async def bare(bench: Bench) -> None:
+    """Measure the CPU of reads by id, beside that of a bare ASGI function which answers the same bytes."""
+    await bench.fill(READ_FROM)
+    scene = replace(bench.scene, ids=bench.ids)
+    reads = rest.Bench(scene, bench.seconds).reads()
+    answer = await asyncio.to_thread(of_read, scene, f"{READINGS}/{bench.ids[0]}")
+    for protocol in PROTOCOLS:
+        with running_bare(protocol, answer, bench.cores, bench.engine) as server:
+            most = BARE_RATIO[bench.engine] if protocol == "uvicorn" else None
+            beside = f"a bare ASGI function, {NAMES[protocol]}"
+            comparison = Comparison(bench.engine, "read by id, the hub alone", beside, most, of_cpu=True)
+            await bench.compare(comparison, bench.reads(scene.hub, reads), bench.reads(server, reads))
 
 
 async def expand(bench: Bench) -> None:
@@ -231,6 +270,7 @@ async def hot_counter(bench: Bench) -> None:
 
 
 ROWS: Final[tuple[Callable[[Bench], Awaitable[None]], ...]] = (
+    bare,
     expand,
     aggregate,
     compound_index,
@@ -243,11 +283,11 @@ ROWS: Final[tuple[Callable[[Bench], Awaitable[None]], ...]] = (
 # Running them.
 
 
-async def run(hub: Hub, given: argparse.Namespace) -> Bench:
+async def run(hub: Hub, cores: Cores, given: argparse.Namespace) -> Bench:
     """Run every row whose name contains `--only`."""
     scene = await asyncio.to_thread(prepare, hub, 0)
     orders = await asyncio.to_thread(make_orders, scene)
-    bench = Bench(scene, orders, given.entities, given.seconds, given.rounds, given.writes)
+    bench = Bench(scene, orders, cores, given.entities, given.seconds, given.rounds, given.writes)
     for row in ROWS:
         if given.only in row.__name__:
             await row(bench)
@@ -276,7 +316,7 @@ def main() -> int:
     with ExitStack() as stack:
         for database_url in rest.engines(given.engine, given.mongodb, cores, stack):
             with running_hub(database_url, cores) as hub, on_cores(cores.load):
-                bench = uvloop.run(run(hub, given))
+                bench = uvloop.run(run(hub, cores, given))
             comparisons += bench.comparisons
             faults += bench.faults
     figures = as_json(comparisons)

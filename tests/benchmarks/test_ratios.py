@@ -14,6 +14,8 @@ from benchmarks.beside import Comparison, Cost, as_json, lines_of
 ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = [
+    ("read by id, the hub alone", "a bare ASGI function, under uvicorn"),
+    ("read by id, the hub alone", "a bare ASGI function, under the hub's own server class"),
     ("list of 100, two references expanded", "the plain list"),
     ("sum by group of 600", "the database's own statement"),
     ("sum by group of 600, administrator", "the database's own statement"),
@@ -52,6 +54,15 @@ def test_a_target_is_an_upper_bound(found: Comparison, target: str, miss: str) -
     line = lines_of(figures)[2]
     assert line.startswith("| sqlite | expanded | ")
     assert line.endswith(f" | {target} |")
+
+
+def test_a_ratio_of_cpu_is_not_one_of_times() -> None:
+    found = Comparison(
+        "sqlite", "read", "a bare function", 2.4, of_cpu=True, rounds=[(Cost(9.0, 75.0), Cost(1.0, 30.0))]
+    )
+    figures = as_json([found])
+    assert figures["misses"] == ["sqlite, read: 2.50 × the CPU of a bare function, above 2.4"]
+    assert lines_of(figures)[2].endswith(" | 2.50 | ≤ 2.4 × CPU |")
 
 
 def test_several_operations_cost_their_sum() -> None:
