@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from stores.schema import Field, StoreDefinition
+from stores.field import Field
+from stores.schema import StoreDefinition
 
 ADMIN_ROLE: Final = "admin"
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from auth.errors import ReadOnlyField
 from stores.errors import InvalidQuery
+from stores.field import Field
 from stores.query import Filter, Projection, both
 from stores.records import SYSTEM_FIELDS, WRITER_FIELD, Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 
 @dataclass(frozen=True, slots=True)

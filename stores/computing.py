@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from stores.errors import InvalidEntity, Violation
+from stores.field import Field
 from stores.fields.base import Rejected, add_numbers
 from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document, nodes_of
 from stores.operators import LISTING, SETTING, Operation, Operator, Operators, apply, kind_of
 from stores.records import SYSTEM_FIELDS, Entity, Json, same
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 COSTLY_BYTES: Final = 700
 """Bytes that a value counts for whose check takes long: 0.3 ms."""

@@ -12,13 +12,14 @@ from typing import Any, Final
 from stores.compound import ArrayCheck
 from stores.computing import Computed
 from stores.errors import NotAsExpected
+from stores.field import SERIAL, Field
 from stores.fields import Rejected
 from stores.fields.conversion import converter_of
 from stores.paths import is_single
 from stores.presence import has_none, has_value, is_lacking, lacks
 from stores.query import Exists, Filter, Or
 from stores.records import Entity, Json, same
-from stores.schema import SERIAL, Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 _COMPUTING: Final = 1_024
 """Bytes that stand for the work on one entity, beside its own."""

@@ -9,8 +9,9 @@ from stores.bounds import Limit
 from stores.data_changes import NOTHING_TO_DO, DataOperations
 from stores.definition_reader import DefinitionReader
 from stores.errors import InvalidEntity, Violation
+from stores.field import SERIAL
 from stores.field_definitions import MAX_FIELDS, is_field_name
-from stores.schema import SERIAL, StoreDefinition
+from stores.schema import StoreDefinition
 
 MEMBER: Final = "data"
 """The member of the body of a change that holds the operations."""

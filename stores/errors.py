@@ -46,7 +46,7 @@ from stores.bounds import Limited
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One broken rule: `field` is a dotted path (``3.price`` in item 3 of an array), `rule` a stable word of
-    `stores.schema.RULES`, `detail` a value for its message (an allowed maximum, the offending value)."""
+    `stores.rule_texts.RULES`, `detail` a value for its message (an allowed maximum, the offending value)."""
 
     field: str
     rule: str

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.definition_reader import DefinitionReader
+from stores.field import SERIAL, Field
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
@@ -15,7 +16,6 @@ from stores.fields.references import LARGEST_START
 from stores.paths import is_position
 from stores.records import SYSTEM_FIELDS
 from stores.relation import ON_DELETE, OnDelete
-from stores.schema import SERIAL, Field
 
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""

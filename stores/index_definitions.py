@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final
 from stores.bounds import Limit
 from stores.compound import CompoundIndex, conjuncts
 from stores.errors import InvalidQuery
+from stores.field import Field
 from stores.parse import FilterLimits, parse_filter
 from stores.query import EVERYTHING, Compare, Equal, Exists, Filter, In, Leaf, Not, Sort, leaves
 from stores.records import SYSTEM_LISTS
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 MOST_INDEX_FIELDS: Final[Annotated[int, Limit("index", "fields", "400")]] = 8
 MOST_INDEX_CONDITIONS: Final[Annotated[int, Limit("index", "conditions", "400")]] = 16

@@ -1,7 +1,4 @@
-"""Store definitions: the typed fields of a store, the checks of entities, and the indexes.
-
-The field types are in `stores/fields/`.
-"""
+"""Store definitions: the fields of a store, the checks of entities, and the indexes."""
 
 from __future__ import annotations
 
@@ -9,189 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from stores.compound import CompoundIndex, scalar_paths
-from stores.errors import InvalidEntity, Violation
-from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
-from stores.fields.base import Canonical, Checker
+from stores.errors import Violation
+from stores.field import SERIAL, Field
+from stores.fields.base import Checker
 from stores.fields.inside import DeadEnd, dead_end, dead_end_in_system_field
 from stores.fields.members import check_members, missing
 from stores.fields.references import check_kept_serial
-from stores.fields.settings import checker_of, most_items
 from stores.paths import is_position, is_single
 from stores.query import Projection
-from stores.records import SYSTEM_FIELDS, Entity, Json
-from stores.relation import OnDelete, Relation, Value, default_references, key_types
-
-SERIAL: Final = "Serial"
-
-RULES: Final[Mapping[str, str]] = {
-    "required": "This field is required.",
-    "unknown": "There is no such field.",
-    "system": "This field is assigned by the hub.",
-    "type": "Must be {detail}.",
-    "option": "The selected option is not valid.",
-    "too_long": "Must not be longer than {detail} characters.",
-    "too_short": "Must not be shorter than {detail} characters.",
-    "too_low": "Must be at least {detail}.",
-    "too_high": "Must be at most {detail}.",
-    "reference": "There is no such entity of {detail}.",
-    "reference_default": "The default of this field is no entity of {detail} that you see: send another value.",
-    "double": "This value is in the list already.",
-    "date": "Must be a real date, such as 2020-11-26.",
-    "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",
-    "decimal": "Must be a decimal with at most 12 digits before and 3 after the point.",
-    "color": "Must be a color, such as #333333.",
-    "url": "Must be an http or https URL.",
-    "email": "Must be a mail address, such as ann@example.com.",
-    "phone": "Must be a phone number of 5 to 15 digits, such as +15145550123.",
-    "timezone": "Must be an IANA time zone, such as America/Toronto.",
-    "bad_name": "Field names must not be empty, start with $ or contain a dot or NUL.",
-    "reserved": "This name is reserved: names that begin with _ are the hub's own.",
-    "name_too_long": "Field names must not be longer than {detail} characters.",
-    "nul": "Text must not contain NUL.",
-    "integer_range": "Integers must fit in 64 bits.",
-    "too_large": "Must not be larger than {detail} bytes.",
-    "too_many": "Must not hold more than {detail} values.",
-    "too_deep": "Must not be nested deeper than {detail} levels.",
-    "not_scalar": "A unique field takes a string, a number or null.",
-    "duplicate": "Another entity has this value.",
-    "duplicate_together": "Another entity has these values of {detail}.",
-    "parallel": "Must not be a list while {detail} leads to one: an index covers both.",
-    "invalid": "{detail}",
-}
-"""Rule → English message; `{detail}` is `Violation.detail`. Dialects may use messages of their own."""
+from stores.records import SYSTEM_FIELDS, Entity
+from stores.relation import Relation, Value, default_references, key_types
 
 _AT_ONCE: Final = 5_000
 _COSTLY_AT_ONCE: Final = 100
 """Measured: up to 3 µs for a value of most types, 0.3 ms for a mail address beyond ASCII."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """One typed field.
-
-    `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
-    filtered or sorted by; `filters`: objects in it may be filters, with operators and dotted paths as names; `length`:
-    the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of the lengths of texts, in canonical
-    form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
-    those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
-    first number of a Serial. The type's `takes` lists the settings that have a meaning.
-
-    `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
-    """
-
-    id: str
-    type: str
-    label: str = ""
-    required: bool = False
-    unique: bool = False
-    index: bool = False
-    search: bool = False
-    hidden: bool = False
-    filters: bool = False
-    length: int | None = None
-    options: tuple[tuple[OptionId, str], ...] = ()
-    default: Json = None
-    min: Json = None
-    max: Json = None
-    many: bool = False
-    max_items: int | None = None
-    distinct: bool = False
-    fields: tuple[Field, ...] = ()
-    store: str = ""
-    by: str = ""
-    on_delete: OnDelete = "refuse"
-    start: int | None = None
-    key: Field | None = field(default=None, compare=False, repr=False)
-
-    @cached_property
-    def option_ids(self) -> frozenset[OptionId]:
-        return frozenset(id for id, _ in self.options)
-
-    @cached_property
-    def members(self) -> Mapping[str, Field]:
-        """The fields of an Object by their names."""
-        return {member.id: member for member in self.fields}
-
-    @property
-    def accepts(self) -> tuple[object, ...]:
-        """The properties that decide which values are accepted, for comparing two definitions."""
-        longest = (self.length or self.kind.longest) if "length" in self.kind.takes else None
-        items = most_items(self) if self.many else self.max_items
-        members = tuple((name, member.required, member.accepts) for name, member in sorted(self.members.items()))
-        limits = self.option_ids, self.min, self.max, self.many, items, self.distinct
-        return self.type, longest, *limits, members, self.store, self.by
-
-    @cached_property
-    def kind(self) -> FieldType:
-        """The field type. Raises KeyError when no such type is registered."""
-        return FIELD_TYPES[self.type]
-
-    @cached_property
-    def checker(self) -> Checker:
-        """The check of the field's values, built once: every create and change calls it."""
-        return checker_of(self)
-
-    @cached_property
-    def converts(self) -> bool:
-        """Whether the canonical form of a value may differ from the value."""
-        return any(member.converts for member in self.fields) if self.fields else self.kind.converts
-
-    @cached_property
-    def costly(self) -> bool:
-        """Whether the check of a value may take long."""
-        return any(member.costly for member in self.fields) if self.fields else self.typed.kind.costly
-
-    @property
-    def typed(self) -> Field:
-        """The field whose type the values have: for a Reference, that of its key."""
-        return self if self.key is None else self.key.typed
-
-    @cached_property
-    def may_hold_text(self) -> bool:
-        """Whether values, or elements of lists, may be texts, for a search to find."""
-        field = self.typed
-        has_texts = field.kind.text or field.kind.free or bool(field.store)
-        return has_texts or any(isinstance(id, str) for id in field.option_ids)
-
-    def parse(self, text: str) -> Json:
-        """Return the value of a query parameter's text. Raises ValueError that says what the field takes."""
-        return self.typed.kind.parse(text)
-
-    @cached_property
-    def most_costly(self) -> int:
-        """The most values of this field in one entity whose check takes long: operators check all of them again."""
-        each = sum(member.most_costly for member in self.fields) if self.fields else int(self.kind.costly)
-        return each * most_items(self) if self.many else each
-
-    @cached_property
-    def _canonical(self) -> Canonical:
-        return self.kind.canonical(self)
-
-    def canonical(self, value: Any) -> Json:
-        """Return the value of a filter in the form in which such values are stored: one value, or a list of them. A
-        value that the type rejects is returned as it is."""
-        if self.many and isinstance(value, list):
-            return [*map(self._canonical, value)]
-        return self._canonical(value)
-
-    def costly_in(self, value: Any) -> int:
-        """Return the number of values whose canonical form takes long to find."""
-        if self.many and isinstance(value, list):
-            return sum(self.kind.costly_in(self, item) for item in value)
-        return self.kind.costly_in(self, value)
-
-    def check(self, value: Any, location: str) -> Json:
-        """Return the value in its canonical form. Raises InvalidEntity when the type rejects it. null clears any
-        field."""
-        if value is None:
-            return None
-        try:
-            return self.checker(value)
-        except Rejected as refusal:
-            raise InvalidEntity([*refusal.at(location)]) from None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from hub.cli.cells import by_path, pick
 from hub.cli.client import Client, Refused, path_of
+from stores.field import Field
 from stores.fields import FIELD_TYPES
 from stores.fields.cells import Kind
 from stores.records import Entity
-from stores.schema import Field
 
 Document = Mapping[str, Any]
 

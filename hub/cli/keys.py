@@ -14,8 +14,8 @@ import apsw
 import orjson
 
 from hub.cli.cells import Absent, pick
+from stores.field import Field
 from stores.records import Json
-from stores.schema import Field
 
 LONGEST: Final = 32
 """Bytes. Of a longer key, only the digest is stored."""

@@ -34,7 +34,7 @@ from http import HTTPStatus
 from auth import errors as auth
 from stores import errors as stores
 from stores.bounds import Limited
-from stores.schema import RULES
+from stores.rule_texts import RULES
 
 Errors = Mapping[str, list[str]]
 

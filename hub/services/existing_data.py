@@ -18,6 +18,7 @@ from hub.services.examination import Examination
 from stores.compound import ArrayCheck
 from stores.data_changes import DataChange, DataOperations
 from stores.errors import DataConflict, InvalidEntity, NotAsExpected, ReadTimeout
+from stores.field import Field
 from stores.limits import MOST_VIOLATIONS
 from stores.matcher import compile_filter
 from stores.paths import is_single, split
@@ -26,7 +27,7 @@ from stores.protocol import UNBOUNDED, Engine, Recheck
 from stores.query import EVERYTHING, And, ElemMatch, Exists, Filter, Or, Query, Size, Sort
 from stores.rechecking import check_changes
 from stores.records import SYSTEM_FIELDS, Change, Entity, same
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 THIS_FIELD: Final = "this field, which would not be defined."
 

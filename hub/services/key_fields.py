@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from stores.schema import Field, StoreDefinition
+from stores.field import Field
+from stores.schema import StoreDefinition
 
 Definitions = Mapping[str, StoreDefinition]
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from hub.services.registry import StoreRegistry
 from stores.errors import DataConflict, InvalidEntity, NotFound, StoreNotEmpty, Violation
+from stores.field import Field
 from stores.field_definitions import MAX_OBJECT_LEVELS
 from stores.protocol import Expect
 from stores.query import And, Compare, Equal, Filter, In, Leaf, Not, Or, leaves
 from stores.records import SYSTEM_FIELDS, same
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 DEFINITIONS = "stores"
 REFERABLE: Final = frozenset({"users", "groups", "roles"})

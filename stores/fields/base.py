@@ -29,7 +29,7 @@ OptionId = int | float | str
 
 
 class Rejected(Exception):
-    """A value that its field type rejects: (rule, detail), a rule of `stores.schema.RULES`."""
+    """A value that its field type rejects: (rule, detail), a rule of `stores.rule_texts.RULES`."""
 
     def __init__(self, rule: str, detail: str = "") -> None:
         super().__init__(rule, detail)

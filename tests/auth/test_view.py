@@ -17,10 +17,11 @@ from auth.view import View
 from hub.dialects.platform.parameters import ListParameters
 from realtime.requests import SubscribeRequest
 from stores.errors import InvalidQuery
+from stores.field import Field
 from stores.parse import FilterLimits
 from stores.query import EVERYTHING, WHOLE, Equal, In, Or, Projection
 from stores.records import new_id
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.principals import GROUP, ME, user
 
 ORDERS = StoreDefinition("orders", (Field("name", "Text", search=True), Field("margin", "Number", hidden=True)), False)

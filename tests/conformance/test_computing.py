@@ -23,6 +23,7 @@ from stores.errors import (
     TooManyMatches,
     Violation,
 )
+from stores.field import Field
 from stores.limits import EntityLimits
 from stores.options import EngineOptions
 from stores.parse_operators import parse_change
@@ -43,7 +44,7 @@ from stores.protocol import (
 from stores.protocol import find as search
 from stores.query import EVERYTHING, And, Compare, Equal, Query
 from stores.records import Entity, now_ms
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from stores.sqlite.entity_writes import _row
 from tests.support.engines import Database, opened
 from tests.support.entities import GROUP, STORE, USER, entity, insert, insert_one, numbered, value

@@ -6,9 +6,10 @@ import pytest
 
 from stores.definitions import MAX_INDEXES
 from stores.errors import DuplicateValue, NotAsExpected, StoreNotEmpty, Unavailable
+from stores.field import Field
 from stores.protocol import Delete, Engine, Expect, Insert, Update
 from stores.query import EVERYTHING, Compare, Equal, Query
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.engines import Database, opened
 from tests.support.entities import STORE, USER, entity, insert, insert_one
 from tests.support.reading import find, get

@@ -9,10 +9,11 @@ from hub.services.entity_count import EntityCount
 from hub.services.existing_references import check_references
 from stores.data_changes import NOTHING_TO_DO, DataChange
 from stores.errors import DataConflict
+from stores.field import Field
 from stores.protocol import Engine
 from stores.records import new_id
 from stores.relation import Value
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.entities import STORE, entity, insert, insert_one
 
 COUNT = 25

@@ -11,12 +11,13 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from stores.errors import ReadTooLarge
+from stores.field import Field
 from stores.mongo.newest import lookup
 from stores.newest import Newest, Texts
 from stores.protocol import Engine, Insert
 from stores.query import EVERYTHING, WHOLE, Equal, Filter, In, Or, Projection
 from stores.records import Entity, new_id
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from stores.sqlite.connection import connect
 from stores.sqlite.newest import newest_sql
 from stores.sqlite.tables import load_tables

@@ -11,11 +11,12 @@ from pymongo import AsyncMongoClient
 
 from hub.services.existing_data import ExistingData
 from stores.errors import DataConflict, ReadTimeout
+from stores.field import Field
 from stores.parse import parse_filter
 from stores.protocol import DeleteMany, Engine, Expect, Insert, Procedure, Steps, UpdateMany, Write, Written
 from stores.protocol import find as find_step
 from stores.query import EVERYTHING, Not, Query, Sort
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.engines import OPTIONS, Database, opened
 from tests.support.entities import STORE, entity, insert, numbered
 from tests.support.hub import eventually

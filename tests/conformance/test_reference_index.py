@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from stores.aggregation import Aggregation
+from stores.field import Field
 from stores.matcher import matches
 from stores.newest import Newest
 from stores.parse import parse_filter
@@ -18,7 +19,7 @@ from stores.parse_aggregation import parse_dimensions, parse_measures
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Steps, Update, Write, Written, find
 from stores.query import EVERYTHING, Filter, Query
 from stores.records import Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine, narrowing
 from stores.sqlite.matches import search_sql
 from stores.sqlite.tables import identifier

@@ -16,11 +16,12 @@ import pytest
 
 from stores.definitions import parse_definition
 from stores.errors import DuplicateValue, NotFound, StoreError
+from stores.field import Field
 from stores.parse import parse_filter, parse_sort
 from stores.protocol import DeleteMany, Engine, IdempotencyKey, Insert, Update, UpdateMany, Write, Written
 from stores.query import EVERYTHING, Query
 from stores.records import now_ms
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from stores.sqlite import SQLiteEngine
 from stores.sqlite.idempotency import PART_BYTES
 from stores.sqlite.tables import encoded, identifier, json_path, quoted

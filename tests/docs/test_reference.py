@@ -18,7 +18,7 @@ from stores.fields import FIELD_TYPES
 from stores.operators import Operator
 from stores.parse import OPERATORS as FILTER_OPERATORS
 from stores.records import SYSTEM_FIELDS
-from stores.schema import RULES
+from stores.rule_texts import RULES
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("platform-api.md")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from realtime.redefinitions import redefined_by, redefines
+from stores.field import Field
 from stores.records import Change, Entity, HistoryEntry, difference, new_id
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 INNER: dict[str, Any] = {"id": "city", "type": "Text", "label": "City"}
 FIELD: dict[str, Any] = {"id": "address", "type": "Object", "fields": [INNER, {"id": "zip", "type": "Text"}]}

@@ -14,8 +14,9 @@ from hub.services.expansion_plan import MOST_EXPANDED_PATHS, Hop, Level, Planner
 from hub.services.listing_texts import texts_in
 from hub.services.registry import StoreRegistry
 from stores.errors import InvalidQuery
+from stores.field import Field
 from stores.parse import MOST_SEGMENTS, MOST_SHOWN
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.principals import user
 from tests.support.registries import FixedRegistry
 

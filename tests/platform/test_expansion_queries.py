@@ -10,11 +10,12 @@ import pytest
 from hub.dialects.platform.expand import parse_expand
 from hub.services.expansion import Expansions
 from hub.services.registry import StoreRegistry
+from stores.field import Field
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
 from stores.records import Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import user
 from tests.support.registries import FixedRegistry

@@ -14,11 +14,12 @@ from hub.services import expansion
 from hub.services.expansion import LARGE, MOST_LARGE_EXPANSIONS_EACH, ExpandedPage, Expansions, Sought
 from hub.services.registry import StoreRegistry
 from stores.errors import InvalidQuery
+from stores.field import Field
 from stores.long_lists import LongLists
 from stores.protocol import Engine, Insert
 from stores.query import Query
 from stores.records import Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.support.entities import entity
 from tests.support.principals import ME, user
 from tests.support.registries import FixedRegistry

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from stores.computing import OperatorChange, prepared
 from stores.errors import InvalidEntity
+from stores.field import Field
 from stores.limits import EntityLimits
 from stores.parse_operators import parse_change
 from stores.protocol import DeleteMany, Engine, Insert, Update, UpdateMany, Upsert, Write
 from stores.query import EVERYTHING, Query
 from stores.records import Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from tests.properties.operator_reference import Refused, changed, equal
 from tests.properties.strategies import INNER, SCALARS
 from tests.support.entities import entity

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stores.errors import InvalidEntity
-from stores.schema import Field
+from stores.field import Field
 
 EMAIL, PHONE = Field("a", "Email"), Field("a", "Phone")
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stores.field import Field
 from stores.fields import FIELD_TYPES, Rejected
 from stores.fields.conversion import converter_of
 from stores.records import same
-from stores.schema import Field
 
 OPTIONS = ((1, "one"), ("two", "Two"), (3, "three"))
 SETTINGS: dict[str, dict[str, Any]] = {

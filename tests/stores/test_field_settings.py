@@ -9,10 +9,11 @@ import pytest
 
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity
+from stores.field import Field
 from stores.field_definitions import MAX_FIELDS, MAX_OBJECT_LEVELS
 from stores.fields.lists import LARGEST_MAX_ITEMS
 from stores.limits import MOST_VIOLATIONS
-from stores.schema import RULES, Field
+from stores.rule_texts import RULES
 
 Json = dict[str, Any]
 Mistakes = list[tuple[str, str]]

@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 from openapi_schema_validator import OAS31Validator
 
+from stores.field import Field
 from stores.fields import FIELD_TYPES, register, type_named
-from stores.schema import Field
 from tests.platform.answers import refused
 from tests.support.engines import sqlite_database
 from tests.support.hub import Hub, environment, running_hub

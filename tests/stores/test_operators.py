@@ -8,11 +8,12 @@ import pytest
 
 from stores.computing import Computed, OperatorChange, prepared
 from stores.errors import InvalidEntity
+from stores.field import Field
 from stores.limits import EntityLimits
 from stores.operators import MOST_OPERATIONS, NO_OPERATORS, apply
 from stores.parse_operators import parse_change
 from stores.records import Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 ANYTHING = StoreDefinition("things")
 LARGEST = 2**63 - 1

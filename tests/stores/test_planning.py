@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from stores.computing import OperatorChange
+from stores.field import Field
 from stores.mongo.computing import PART_BYTES
 from stores.mongo.planning import is_bulk, is_large, with_long_procedures
 from stores.operators import Operation, Operator, Operators
 from stores.protocol import Insert, Procedure, Steps, Update, Written
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 STORE = "people"
 DEFINITION = StoreDefinition(

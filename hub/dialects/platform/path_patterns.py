@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hub.openapi.schemas import literal
+from stores.field import Field
 from stores.fields.base import ParameterForm
 from stores.fields.inside import is_list
 from stores.records import SYSTEM_FIELDS, SYSTEM_LISTS
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 _SPACE: Final = r"\s\x00\x1c-\x1f\x85"
 IN_LIST: Final = rf"[^.,${_SPACE}](?:[^.,]*[^.,{_SPACE}])?"

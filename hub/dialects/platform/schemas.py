@@ -32,13 +32,14 @@ from hub.dialects.platform.system_schemas import (
 )
 from hub.openapi.schemas import INT64, MOMENT, NULL, Schema, literal, object_of, ref
 from stores.aggregation import FUNCTIONS, UNITS
+from stores.field import Field
 from stores.fields.base import ParameterForm
 from stores.fields.numbers import DECIMAL_TEXT
 from stores.fields.settings import nullable, sent, sent_value, shown_value
 from stores.fields.texts import timezones
 from stores.parse_operators import MOST_PATH_TEXT
 from stores.records import SYSTEM_FIELDS, SYSTEM_NUMBERS
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 
 ID, VALUE = ref("Id"), ref("Value")
 

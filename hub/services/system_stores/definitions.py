@@ -44,12 +44,13 @@ from stores.errors import (
     StoreNotEmpty,
     Violation,
 )
+from stores.field import Field
 from stores.field_definitions import TOLERATED
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import UNBOUNDED, Definitions, Engine, IdempotencyKey, Update, Write, Written
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import SYSTEM_NUMBERS, Entity
-from stores.schema import Field, StoreDefinition
+from stores.schema import StoreDefinition
 from stores.superseded import DEFINITIONS
 
 log = logging.getLogger(__name__)
