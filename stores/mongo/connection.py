@@ -28,6 +28,7 @@ from pymongo.errors import (
 from pymongo.server_type import SERVER_TYPE
 
 from stores.errors import CannotOpen, Unavailable
+from stores.mongo import exchanges
 from stores.mongo.codec import CODEC, Document
 from stores.mongo.condition_waits import make_safe
 from stores.mongo.errors import AUTHENTICATION_FAILED, SNAPSHOT_UNAVAILABLE, UNAUTHORIZED, is_changing_primary
@@ -187,6 +188,7 @@ class Connection:
 
     def _make_client(self) -> AsyncMongoClient[Document]:
         make_safe()
+        exchanges.shorten()
         try:
             # For `urlsplit`, "#" or "[" in a password would end the address, or be an error.
             address, _, query = self._url.partition("?")
