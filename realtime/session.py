@@ -34,6 +34,7 @@ from stores.query import Filter
 from stores.read_turns import READER
 from stores.records import now_ms
 from stores.tasks import is_cancelled
+from stores.tracebacks import drop_tracebacks
 
 Reply = Callable[[bytes], None]
 
@@ -88,6 +89,7 @@ class LiveSession:
                 self._refuse(Unavailable("a read that this request shared was cancelled"), reply)
             except Exception as error:
                 self._refuse(error, reply)
+                drop_tracebacks(error)
 
     def _refuse(self, error: Exception, reply: Reply) -> None:
         reply(orjson.dumps({"ok": False, "error": self.context.describe(error)}))

@@ -17,6 +17,7 @@ from hub.http.failures import FailureLog
 from hub.http.scope import LIMIT_REACHED
 from stores.bounds import Limited
 from stores.read_turns import READER
+from stores.tracebacks import drop_tracebacks
 
 
 def endpoints_of(dialects: Dialects) -> list[tuple[str, Endpoint[Any]]]:
@@ -80,6 +81,7 @@ class Endpoint(Generic[C]):
             if isinstance(error, Limited):
                 scope[LIMIT_REACHED] = error.limit_name
             answer = self._dialect.error_answer(error, scope)
+            drop_tracebacks(error)
         await answer.send(scope, send)
 
     async def _answer(self, call: Call, operations: dict[str, Operation[C]]) -> Answer:

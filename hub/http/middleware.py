@@ -21,6 +21,7 @@ from hub.http.scope import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
 from hub.http.unread import NOT_MUCH
 from hub.metrics import Metrics
 from stores.bounds import Limited
+from stores.tracebacks import drop_tracebacks
 
 access_log = logging.getLogger("hub.access")
 
@@ -97,7 +98,9 @@ class RequestMiddleware:
         self.failures.note(scope, error)
         if isinstance(error, Limited):
             scope[LIMIT_REACHED] = error.limit_name
-        await self.error_answer(error, scope).send(scope, exchange.send)
+        answer = self.error_answer(error, scope)
+        drop_tracebacks(error)
+        await answer.send(scope, exchange.send)
 
     def _break_off(self, error: Exception, scope: Scope) -> NoReturn:
         """Abort an answer that has begun or has no receiver. Raises AnswerBroken, or the error itself if it is a
