@@ -29,6 +29,7 @@ from stores.aggregation import (
 )
 from stores.errors import InvalidQuery
 from stores.exact_sum import ExactSum
+from stores.numbers import with_whole_numbers
 from stores.paths import Path
 from stores.records import Entity, Json
 from stores.steps import Spend, free
@@ -119,7 +120,7 @@ class Accumulator:
             raise _too_many()
         self._spend(_STEPS_OF_GROUP * (1 + len(self._aggregation.measures)))
         self._size.keep(sum(map(_size_of, values)))
-        group = _Group(self._aggregation.measures, self.measured, tuple(map(canonical, values)), self._size)
+        group = _Group(self._aggregation.measures, self.measured, tuple(map(with_whole_numbers, values)), self._size)
         self._groups[key] = group
         return group
 
@@ -196,18 +197,6 @@ def are_numbers(values: Sequence[Any]) -> bool:
 def _inside(element: Entity, rest: Path, spend: Spend) -> Sequence[Any]:
     """Return the values in an element of an array, where a missing one is null."""
     return values_at(element, rest, spend) or (None,)
-
-
-def canonical(value: Any) -> Json:
-    """Return the same value for all equal ones: an integer where it is one of 64 bits."""
-    kind = type(value)
-    if kind is float and value.is_integer() and -(2**63) <= value < 2**63:
-        return int(value)
-    if kind is list:
-        return [canonical(each) for each in value]
-    if kind is dict:
-        return {name: canonical(each) for name, each in value.items()}
-    return value  # type: ignore[no-any-return]
 
 
 def sort_key(value: Any) -> tuple[int, Any]:
@@ -343,7 +332,7 @@ class _Group:
             return self.count
         cell = self._cells[_cell_of(measure)]
         if isinstance(cell, _Extreme):
-            return canonical(cell.value)
+            return with_whole_numbers(cell.value)
         assert isinstance(cell, ExactSum)
         if measure.function == "avg":
             return cell.average()

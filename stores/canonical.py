@@ -19,8 +19,8 @@ from json import JSONEncoder
 from typing import Any, Final
 
 from stores import query
+from stores.numbers import with_whole_numbers
 from stores.query import Filter
-from stores.records import Json
 
 _encode: Final = JSONEncoder(separators=(",", ":")).encode
 # orjson would refuse lone surrogates in texts from clients, because UTF-8 cannot encode them.
@@ -64,14 +64,3 @@ def tree_of(node: Filter) -> list[Any]:
         case query.ElemMatch(path=path, condition=condition, on_value=on_value):
             return ["elem_value" if on_value else "elem", path, tree_of(condition)]
     raise TypeError(f"not a filter: {node!r}")
-
-
-def with_whole_numbers(value: Json) -> Json:
-    """Return the value with whole numbers as integers."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
-    if isinstance(value, list):
-        return [*map(with_whole_numbers, value)]
-    if isinstance(value, dict):
-        return {name: with_whole_numbers(inner) for name, inner in value.items()}
-    return value

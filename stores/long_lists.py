@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
 from typing import Any
 
 from stores.errors import TooManyLists
+from stores.turns import Queue
 
 
 class LongLists:
@@ -17,7 +17,7 @@ class LongLists:
     def __init__(self, most: int) -> None:
         self.most = most
         self._of_user: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: Queue[asyncio.Future[None]] = Queue()
 
     def slot(self, user: str) -> ListSlot:
         """Return a slot for one list, not taken yet."""
@@ -33,8 +33,7 @@ class LongLists:
     async def waited(self, user: str, patience: float) -> bool:
         """Wait until `give_back` passes a slot on, and return whether it did."""
         passed_on: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._waiting.setdefault(user, deque())
-        queue.append(passed_on)
+        self._waiting.put(user, passed_on)
         try:
             async with asyncio.timeout(patience):
                 await passed_on
@@ -49,19 +48,12 @@ class LongLists:
         if passed_on.done() and not passed_on.cancelled():  # the slot came in the same moment
             self.give_back(user)
             return
-        queue = self._waiting.get(user, deque())
-        with suppress(ValueError):
-            queue.remove(passed_on)
-        if not queue:
-            self._waiting.pop(user, None)
+        self._waiting.remove(user, passed_on)
 
     def give_back(self, user: str) -> None:
         """Pass a slot on to the list that has waited longest, or free it."""
-        queue = self._waiting.get(user)
-        while queue:
-            first = queue.popleft()
-            if not queue:
-                del self._waiting[user]
+        while self._waiting.length(user):
+            first = self._waiting.take_from(user)
             if not first.done():
                 first.set_result(None)
                 return

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stores import ordering, query
 from stores.folding import fold
-from stores.parse import size_of
+from stores.limits import nodes_of
 from stores.paths import MISSING, Path, elements
 from stores.query import Filter
 from stores.records import Entity
@@ -165,7 +165,7 @@ def _equal(operand: Any, spend: Spend) -> Test:
         return lambda value: isinstance(value, str) and value == operand
     if not isinstance(operand, list | dict):
         return lambda value: value is not MISSING and ordering.equal(operand, value)
-    kind, count, size = type(operand), len(operand), 2 * size_of(operand)
+    kind, count, size = type(operand), len(operand), 2 * nodes_of(operand)
 
     def equal(value: Any) -> bool:
         if not isinstance(value, kind) or len(value) != count:

@@ -18,6 +18,7 @@ import orjson
 from stores.bounds import Limit
 from stores.errors import InvalidEntity, Violation
 from stores.fields.base import Rejected, add_numbers
+from stores.numbers import whole_number
 from stores.paths import Path
 from stores.records import Entity, Json, same
 from stores.schema import StoreDefinition
@@ -252,20 +253,15 @@ def _identity(value: Json) -> str | float | bytes:
     if isinstance(value, str) or type(value) is int:
         return value
     if isinstance(value, float):
-        return _number(value)
+        return whole_number(value)
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return orjson.dumps(_comparable(value), option=orjson.OPT_SORT_KEYS) if _MAY_HAVE_FLOATS.search(text) else text
-
-
-def _number(value: float) -> float:
-    """Return the number, as an integer if it is a whole one of 64 bits."""
-    return int(value) if value.is_integer() and -(2.0**63) <= value < 2.0**63 else value
 
 
 def _comparable(value: Json) -> Json:
     """Return the value with whole numbers as integers."""
     if isinstance(value, float):
-        return _number(value)
+        return whole_number(value)
     if isinstance(value, dict):
         return {name: _comparable(item) for name, item in value.items()}
     return [_comparable(item) for item in value] if isinstance(value, list) else value

@@ -14,6 +14,7 @@ import orjson
 from stores import query
 from stores.bounds import Limit
 from stores.errors import InvalidQuery
+from stores.limits import nodes_of
 from stores.paths import is_position
 from stores.query import Filter, Scalar, Sort
 from stores.records import is_id
@@ -275,7 +276,7 @@ class FilterParser:
     def value(self, path: tuple[str, ...], op: str, operand: Any) -> Any:
         check_value(op, operand, self.limits.depth)
         if isinstance(operand, list | dict):
-            self.count_items(size_of(operand) - 1)
+            self.count_items(nodes_of(operand) - 1)
         if self.is_id(path) and operand is not None:
             if not isinstance(operand, str) or not is_id(operand.lower()):
                 raise InvalidQuery("_id", f"{op}: _id takes an id of 24 hexadecimal characters")
@@ -334,13 +335,6 @@ def check_value(op: str, value: object, depth: int) -> None:
                 raise InvalidQuery(name, f"unknown operator {name}")
             check_text(op, name)
             check_value(op, item, depth - 1)
-
-
-def size_of(value: object) -> int:
-    """Return the number of values in `value`, itself included."""
-    if isinstance(value, dict):
-        return 1 + sum(map(size_of, value.values()))
-    return 1 + sum(map(size_of, value)) if isinstance(value, list) else 1
 
 
 def check_folded(name: str, text: str) -> None:

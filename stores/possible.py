@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from stores.canonical import with_whole_numbers
 from stores.field import Field
 from stores.fields.base import Checker, Rejected
 from stores.fields.inside import is_list
 from stores.fields.settings import item_checker, most_items, spans_of
 from stores.fields.spans import IDS, SCALARS, Span
+from stores.numbers import with_whole_numbers
 from stores.paths import Path
 from stores.records import SYSTEM_FIELDS, SYSTEM_LISTS, Json, is_id
 from stores.schema import StoreDefinition

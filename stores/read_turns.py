@@ -7,7 +7,6 @@ not done by then, it waits for a long slot. Owners take turns, and no owner gets
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stores.errors import TooManySlowReads
-from stores.turns import Occupancy
+from stores.turns import Occupancy, Queue
 
 T = TypeVar("T")
 
@@ -47,37 +46,20 @@ class ReadLimits:
     name: str
 
 
-class Line:
-    """Waiting reads, by owner. Each has a future, whose result is the kind of slot that it gets."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[ReadSlots]]] = {}
-
-    def length(self, owner: str) -> int:
-        return len(self._waiting.get(owner, ()))
+class Line(Queue["asyncio.Future[ReadSlots]"]):
+    """Waiting reads. Each has a future, whose result is the kind of slot that it gets."""
 
     def join(self, owner: str) -> asyncio.Future[ReadSlots]:
         slot: asyncio.Future[ReadSlots] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(slot)
+        self.put(owner, slot)
         return slot
-
-    def leave(self, owner: str, slot: asyncio.Future[ReadSlots]) -> None:
-        """Stop waiting."""
-        waiting = self._waiting.get(owner, deque())
-        if slot in waiting:
-            waiting.remove(slot)
-            if not waiting:
-                del self._waiting[owner]
 
     def let_in(self, slots: ReadSlots) -> bool:
         """Give one of `slots` to the next owner that may have it. Return whether there was such an owner."""
-        owner = next(filter(slots.has_room, self._waiting), None)
+        owner = self.next_owner(slots.has_room)
         if owner is None:
             return False
-        waiting = self._waiting.pop(owner)
-        slot = waiting.popleft()
-        if waiting:
-            self._waiting[owner] = waiting  # behind the others
+        slot = self.take_from(owner)
         if not slot.done():  # cancelled
             slots.take(owner)
             slot.set_result(slots)
@@ -174,7 +156,7 @@ class ReadTurns:
             return await slot
         except asyncio.CancelledError:
             if slot.cancelled():
-                line.leave(owner, slot)
+                line.remove(owner, slot)
             elif slot.exception() is None:
                 self._leave(slot.result(), owner)  # it got its slot at the moment of the cancellation
             raise
@@ -183,7 +165,7 @@ class ReadTurns:
 
     def _refuse(self, line: Line, owner: str, slot: asyncio.Future[ReadSlots]) -> None:
         if not slot.done():
-            line.leave(owner, slot)
+            line.remove(owner, slot)
             slot.set_exception(TooManySlowReads().at(self._limits.name))
 
     async def _read(self, slots: ReadSlots, owner: str, read: Callable[[float], Awaitable[T]], seconds: float) -> T:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from stores.errors import StorageFull, Unavailable
+from stores.numbers import with_whole_numbers
 
 _TABLE: Final = "CREATE TABLE seen(value BLOB PRIMARY KEY, id TEXT NOT NULL, shared INTEGER NOT NULL) WITHOUT ROWID"
 
@@ -54,9 +55,5 @@ class SeenValues:
 
 def _digest(paths: tuple[str, ...], values: Sequence[Any]) -> bytes:
     """Return the same bytes for equal values at the same paths: 1 equals 1.0."""
-    text = repr((paths, [*map(_canonical, values)])).encode("utf-8", "surrogatepass")
+    text = repr((paths, [*map(with_whole_numbers, values)])).encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=_DIGEST_BYTES).digest()
-
-
-def _canonical(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value

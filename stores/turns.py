@@ -39,47 +39,62 @@ class Queue(Generic[T]):
     """Waiting items by owner: owners take turns, and each owner's items keep their order."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[T]] = {}
+        self.by_owner: dict[str, deque[T]] = {}
+        """The waiting items of each owner, in the order of the owners' turns."""
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.by_owner)
 
     def put(self, owner: str, item: T) -> None:
-        waiting = self._waiting.get(owner)
+        waiting = self.by_owner.get(owner)
         if waiting is None:
-            self._waiting[owner] = deque((item,))
+            self.by_owner[owner] = deque((item,))
         else:
             waiting.append(item)
 
     def put_back(self, owner: str, item: T) -> None:
         """Put an item before all other items of its owner."""
-        self._waiting.setdefault(owner, deque()).appendleft(item)
+        self.by_owner.setdefault(owner, deque()).appendleft(item)
+
+    def remove(self, owner: str, item: T) -> None:
+        """Remove an item, if it is waiting."""
+        waiting = self.by_owner.get(owner, deque())
+        if item in waiting:
+            waiting.remove(item)
+            if not waiting:
+                del self.by_owner[owner]
 
     def take(self) -> T:
         """Remove and return the next item of the owner whose turn it is."""
-        owner = next(iter(self._waiting))
-        item = self._take_of(owner)
-        if len(self._waiting) > 1 and owner in self._waiting:
-            self._waiting[owner] = self._waiting.pop(owner)  # behind the others
+        return self.take_from(next(iter(self.by_owner)))
+
+    def take_from(self, owner: str) -> T:
+        """Remove and return the next item of an owner, whose next turn comes after those of the others."""
+        waiting = self.by_owner.pop(owner)
+        item = waiting.popleft()
+        if waiting:
+            self.by_owner[owner] = waiting  # behind the others
         return item
+
+    def next_owner(self, may: Callable[[str], bool]) -> str | None:
+        """Return the first owner for which `may` returns true, in the order of their turns; None without one."""
+        return next(filter(may, self.by_owner), None)
 
     def take_of_few(self) -> T:
         """Remove and return the next item of the owner with the fewest items, among the owners whose turns come next.
+        Nobody loses a turn.
 
         Used now and then, it serves owners with few items early, however many owners there are. Used always, owners
         with many items might never have a turn."""
-        return self._take_of(min(islice(self._waiting, _LOOKED_AT), key=self.length))
+        owner = min(islice(self.by_owner, _LOOKED_AT), key=self.length)
+        item = self.by_owner[owner].popleft()
+        if not self.by_owner[owner]:
+            del self.by_owner[owner]
+        return item
 
     def length(self, owner: str) -> int:
         """Return the number of items of this owner."""
-        return len(self._waiting.get(owner, ()))
-
-    def _take_of(self, owner: str) -> T:
-        items = self._waiting[owner]
-        item = items.popleft()
-        if not items:
-            del self._waiting[owner]
-        return item
+        return len(self.by_owner.get(owner, ()))
 
 
 class SharedTurns:
@@ -224,7 +239,7 @@ class FairSemaphore:
 
     def __init__(self, most: int, each: int) -> None:
         self._occupancy = Occupancy(most, each)
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: Queue[asyncio.Future[None]] = Queue()
 
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:
@@ -250,14 +265,14 @@ class FairSemaphore:
         return await asyncio.shield(work)
 
     async def _enter(self, owner: str) -> None:
-        if self._occupancy.has_room(owner) and owner not in self._waiting:
+        if self._occupancy.has_room(owner) and owner not in self._waiting.by_owner:
             self._occupancy.take(owner)
         else:
             await self._wait(owner)
 
     async def _wait(self, owner: str) -> None:
         let_in = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(let_in)
+        self._waiting.put(owner, let_in)
         try:
             await let_in
         except asyncio.CancelledError:
@@ -267,16 +282,10 @@ class FairSemaphore:
 
     def _leave(self, owner: str) -> None:
         self._occupancy.leave(owner)
-        while (following := self._next_owner()) is not None:
-            waiting = self._waiting.pop(following)
-            let_in = waiting.popleft()
-            if waiting:
-                self._waiting[following] = waiting  # behind the others
+        has_room = self._occupancy.has_room
+        # Few owners are skipped: at most `most / each` owners can hold `each` slots.
+        while (following := self._waiting.next_owner(has_room)) is not None:
+            let_in = self._waiting.take_from(following)
             if not let_in.done():  # cancelled
                 self._occupancy.take(following)
                 let_in.set_result(None)
-
-    def _next_owner(self) -> str | None:
-        """Return the first waiting owner that may take a slot. Few owners are skipped: at most `most / each` owners
-        can hold `each` slots."""
-        return next(filter(self._occupancy.has_room, self._waiting), None)

@@ -15,6 +15,7 @@ import orjson
 
 from hub.cli.cells import Absent, pick
 from stores.field import Field
+from stores.numbers import whole_number
 from stores.records import Json
 
 LONGEST: Final = 32
@@ -56,5 +57,4 @@ class Keys:
         is sent as a double."""
         plain = float(value) if isinstance(value, Decimal) else value
         plain = plain if self.field is None else self.field.canonical(plain)
-        is_integer = isinstance(plain, float) and plain.is_integer() and -(2**63) <= plain < 2**63
-        return int(plain) if is_integer else plain  # type: ignore[arg-type]
+        return whole_number(plain) if isinstance(plain, float) else plain

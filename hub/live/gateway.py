@@ -30,6 +30,7 @@ from hub.http.proxies import TrustedProxies
 from hub.settings import Settings
 from realtime.client_sink import Ending
 from realtime.engineio import CloseReason, Connection
+from realtime.engineio.asgi import refuse_websocket
 from realtime.errors import LiveError
 from realtime.events import event_text
 from realtime.session import LiveSession
@@ -288,13 +289,9 @@ async def refuse(answer: Answer, scope: Scope, send: Send) -> None:
     if scope["type"] == "http":
         await answer.send(scope, send)
         return
-    if "websocket.http.response" not in scope.get("extensions", ()):
-        await send({"type": "websocket.close"})
-        return
     assert isinstance(answer.body, bytes)
     headers = [(b"content-type", answer.content_type), *answer.headers]
-    await send({"type": "websocket.http.response.start", "status": int(answer.status), "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": answer.body})
+    await refuse_websocket(scope, send, int(answer.status), headers, answer.body)
 
 
 class LiveEndpoint:

@@ -1,10 +1,10 @@
-"""One HTTP exchange over ASGI: reads the body of a request within its bound, and sends a response or a refusal."""
+"""One HTTP exchange over ASGI: reads the body of a request within its limit, and sends a response or a refusal."""
 
 from __future__ import annotations
 
 from realtime.engineio import http
-from realtime.engineio.http import Refused, Response
-from realtime.engineio.wire import Message, Receive, Scope, Send
+from realtime.engineio.http import Headers, Refused, Response
+from realtime.engineio.wire import Receive, Scope, Send
 
 
 class BodyTooLarge(Exception):
@@ -50,11 +50,15 @@ async def respond(send: Send, response: Response | None) -> None:
 
 
 async def reject(scope: Scope, send: Send, refused: Refused) -> None:
-    """Refuse a WebSocket, with the error as an HTTP response if the ASGI server can send one."""
+    """Refuse a WebSocket with an error."""
+    response = http.error_response(refused)
+    await refuse_websocket(scope, send, response.status, response.headers, response.body)
+
+
+async def refuse_websocket(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Refuse a WebSocket with an HTTP response, or without one if the ASGI server cannot send it."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})
         return
-    response = http.error_response(refused)
-    start: Message = {"type": "websocket.http.response.start", "status": response.status, "headers": response.headers}
-    await send(start)
-    await send({"type": "websocket.http.response.body", "body": response.body})
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

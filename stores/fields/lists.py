@@ -6,10 +6,10 @@ from json import JSONEncoder
 from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
-from stores.canonical import with_whole_numbers
 from stores.errors import Violation
 from stores.fields.base import Checker, PartsRejected, Rejected
 from stores.limits import MOST_VIOLATIONS
+from stores.numbers import with_whole_numbers
 from stores.records import Json
 
 DEFAULT_MAX_ITEMS: Final[Annotated[int, Limit("field", "values of a list, without `max_items`", "400")]] = 1_000

@@ -20,6 +20,7 @@ from stores.fields.base import (
 )
 from stores.fields.numbers import INT64, WHOLE_NUMBERS, check_integer
 from stores.fields.spans import IDS, NUMBERS, TEXTS, Span
+from stores.numbers import whole_number
 from stores.parse import scalar
 from stores.records import Json, is_id
 
@@ -55,7 +56,7 @@ class Reference(FieldType):
 
         def canonical(value: Any) -> Json:
             key = of_key(value)
-            return int(key) if isinstance(key, float) and key.is_integer() else key
+            return whole_number(key) if isinstance(key, float) else key
 
         return canonical
 
@@ -108,8 +109,8 @@ def _key_checker(field: FieldSettings) -> Checker:
             if rule == "type":
                 raise Rejected("type", f"{detail[0]}, as {field.by} of {field.store} is") from None
             key = None
-        if isinstance(key, float) and key.is_integer():
-            key = int(key)
+        if isinstance(key, float):
+            key = whole_number(key)
         if not isinstance(key, str | int) or isinstance(key, bool):
             raise Rejected("reference", field.store)
         return key

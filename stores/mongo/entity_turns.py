@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from stores.mongo.room import longest_wait
+from stores.numbers import whole_number
 from stores.paths import value_at
 from stores.protocol import Delete, EntityKey, Procedure, Update, Upsert, Write
 from stores.turns import FairSemaphore
@@ -62,7 +63,7 @@ def _key_of(write: Update | Upsert | Delete) -> EntityKey | None:
     if isinstance(write, Update | Delete):
         return write.store, "_id", write.id
     value = value_at(write.entity, write.key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # equal numbers are one key, and have one place in the order
+    if isinstance(value, float):
+        value = whole_number(value)  # equal numbers are one key, and have one place in the order
     # True would equal 1, but has another place in the order.
     return None if value is None or isinstance(value, bool) else (write.store, write.key, value)

@@ -54,6 +54,19 @@ async def test_a_key_in_another_case_is_another_key_save_for_an_email(hub: Hub, 
         assert (await user.see(store, line["_id"]))["of"] == key
 
 
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_a_number_beyond_64_bits_is_no_key(hub: Hub, user: Client) -> None:
+    """No entity has it: a reference to it is refused, and a filter finds nothing."""
+    field = {"id": "n", "type": "Text"}
+    for fields in ([{"id": "no", "type": "Number", "unique": True}], [{"id": "no", "type": "Numeric", "unique": True}]):
+        numbers = await referring_by(hub, await hub.define(fields=fields), "no")
+        assert good(await user.get(f"/{numbers}?of=1e300")) == []
+        assert good(await user.get(f"/{numbers}", params={"filter": json.dumps({"of": -1e300})})) == []
+    anything = await referring_by(hub, await hub.define(fields=[field], open=True, unique=["no"]), "no")
+    refused(await user.post(f"/{anything}", {"of": 1e300}), 400, "of")
+    assert good(await user.get(f"/{anything}?of=1e300")) == []
+
+
 async def test_a_replacement_keeps_a_serial_number_and_an_id(hub: Hub, user: Client) -> None:
     target = await hub.define(fields=[{"id": "number", "type": "Serial"}], open=True)
     numbers = await referring_by(hub, target, "number")

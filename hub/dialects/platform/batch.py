@@ -22,6 +22,7 @@ from hub.http.errors import BadRequest
 from hub.services.batch import END_OF_REVISIONS, METHODS, MOST_REQUESTS, BatchRequest, Method
 from hub.services.batch_answers import MEMBER, MOST_REFERENCES, references_in, references_in_text
 from stores.errors import InvalidEntity
+from stores.numbers import whole_number
 from stores.protocol import Revisions
 from stores.threads import in_thread
 
@@ -155,8 +156,8 @@ def _body(item: dict[str, Any], method: Method) -> dict[str, Any] | None:
 def _revisions(value: Any, method: Method) -> Revisions:
     if method == "POST":
         raise BadRequest("if_match", "A POST has no if_match: it creates an entity.")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # `1.0` is a whole number in JSON
+    if isinstance(value, float):
+        value = whole_number(value)  # `1.0` is a whole number in JSON
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < END_OF_REVISIONS:
         raise BadRequest("if_match", "Must be the revision of the entity, a whole number.")
     return frozenset({value})
