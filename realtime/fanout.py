@@ -129,7 +129,7 @@ class Fanout:
     async def advance(self, changes: Sequence[Change], position: str) -> None:
         """Deliver a batch of changes from the feed, in slices between which other tasks run.
 
-        `position` is where the feed stands after the batch.
+        `position` is that of the feed after the batch.
         """
         new = [(order, change) for change in changes if (order := self.order_of(change.position)) > self.order]
         for _, change in new:

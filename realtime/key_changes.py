@@ -1,5 +1,5 @@
-"""Which changes of a store's definition give another type to references by its fields. Values of filters on such
-references get the form of that type, so the views of the stores that refer by them may show other entities."""
+"""Detection of changes of a store's definition that give another type to references by its fields. Values of filters on
+such references get the form of that type, so the views of the stores that refer by them may show other entities."""
 
 from __future__ import annotations
 

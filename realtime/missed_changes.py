@@ -56,8 +56,8 @@ class MissedChanges:
             return self._up_to_here(batch) if order <= self._delivered()[1] else batch
 
     def _up_to_here(self, batch: Batch) -> Batch:
-        """Return the part of a batch up to the position of fan-out. What lies beyond may have ended the right to see
-        what follows, and the listeners have yet to hear of it."""
+        """Return the part of a batch up to the position of fan-out. Later changes may have ended the right to see
+        what follows, and the listeners have not received them yet."""
         (position, here), order = self._delivered(), self._engine.feed.order
         if order(batch.position) <= here:
             return batch

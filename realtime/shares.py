@@ -4,7 +4,7 @@ One fan-out serves all users, change by change. Ten thousand changes that each c
 user are ten million small matches, behind which the events of all others would wait for half a minute. Beyond its share
 a user's subscriptions fall behind. They catch up apart from fan-out, in turns with the work of others, and join again.
 
-Within one change, costly filters have a bound of their own, at which they end.
+Within one change, costly filters have their own limit, at which their subscriptions end.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Shares:
         return found
 
     def goes_on(self, user: str) -> bool:
-        """Return whether a user's share is left. Within a change, users of costly filters go on: those have a bound of
-        their own."""
+        """Return whether a user's share is left. Within a change, users of costly filters continue: those have their
+        own limit."""
         return not self.is_used_up(user) or 0 < self._since_costly.get(user, 0) < EXEMPT_STEPS
 
     def has_steps(self, user: str) -> bool:

@@ -24,7 +24,7 @@ class Owner(Protocol):
     def sink(self) -> ClientSink: ...
 
     def goes_on(self, subscription: Subscription) -> bool:
-        """Return whether the client is there, and the subscription goes on with the same view."""
+        """Return whether the client is connected, and the subscription continues with the same view."""
 
     def fall_behind(self, subscription: Subscription) -> None:
         """Mute the subscription; it catches up as fast as the client reads."""
@@ -89,7 +89,7 @@ class Subscription:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the client is there, and the subscription goes on with the same view."""
+        """Whether the client is connected, and the subscription continues with the same view."""
         return self.owner.goes_on(self)
 
     def reached(self, position: str, order: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where a subscription begins: at a snapshot, at the position from which its client resumes, or at the present."""
+"""The start of a subscription: a snapshot, the position from which its client resumes, or the present."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stores.query import Query
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a subscription begins. `entities` is the snapshot at `position`, or None."""
+    """The start of a subscription. `entities` is the snapshot at `position`, or None."""
 
     position: str
     entities: bytes | None = None

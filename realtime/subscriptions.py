@@ -171,7 +171,7 @@ class Subscriptions:
                 return
 
     def goes_on(self, subscription: Subscription) -> bool:
-        """Return whether the client is there, and the subscription goes on with the same view."""
+        """Return whether the client is connected, and the subscription continues with the same view."""
         return not (subscription.ended or self.suspended or self.sink.closed)
 
     async def _may_deliver(self, subscription: Subscription) -> bool:

@@ -12,7 +12,7 @@ from stores.records import Change
 MOST_MISSED_BYTES: Final[Annotated[int, Limit("process", "bytes of missed changes", "they are read again")]] = (
     67_108_864
 )
-"""Bytes of missed changes that wait for clients with room. Beyond that they are forgotten, and read again later."""
+"""Bytes of missed changes that wait for clients with room. Beyond that they are dropped, and read again later."""
 
 
 class WaitingChanges:

@@ -68,8 +68,8 @@ class Accumulator:
             self._new((), ())
 
     def add(self, entity: Entity, count: int = 1) -> None:
-        """Add an entity. With `count` it stands for so many that are equal in all needed values; then the measures must
-        all be `count`."""
+        """Add an entity. With `count` it represents that many entities, equal in all needed values; then the measures
+        must all be `count`."""
         read = [values_at(entity, path, self._spend) for path in self.measured]
         self.add_alike(entity, count, read)
 
@@ -178,7 +178,7 @@ def values_at(entity: Any, path: Path, spend: Spend = free) -> Sequence[Any]:
 
 
 def elements_of(values: Sequence[Any], spend: Spend = free) -> list[Any]:
-    """Return the values at a path in several entities: an array among `values` stands for its elements."""
+    """Return the values at a path in several entities: an array among `values` is replaced by its elements."""
     elements: list[Any] = []
     for value in values:
         if type(value) is list:
@@ -261,7 +261,7 @@ def _key(value: Any) -> Any:
 
 
 class _Cell(Protocol):
-    """What a group keeps of the values at one path."""
+    """The state of one measure of a group: what it keeps of the values at one path."""
 
     def add(self, values: Sequence[Any]) -> None: ...
 

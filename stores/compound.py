@@ -30,7 +30,7 @@ class CompoundIndex:
     ascending: an index serves the reverse order too. `unique`: no two of these entities have the same values, unless
     one of the values is missing or null.
 
-    `name` tells indexes apart: two with the same name are equal. `location` is that in the definition."""
+    `name` identifies an index: two with the same name are equal. `location` is that in the definition."""
 
     name: str
     sorts: tuple[Sort, ...] = field(compare=False)
@@ -136,8 +136,8 @@ def conjuncts(where: Filter) -> Iterator[Filter]:
 
 
 def implies(where: Filter, condition: Filter) -> bool:
-    """Return whether every entity that meets `where` meets `condition` of an index too, as far as single conditions
-    tell."""
+    """Return whether every entity that meets `where` meets `condition` of an index too, judged by single
+    conditions."""
     parts = [part for part in conjuncts(where) if isinstance(part, Leaf)]
     return all(
         any(part.path == wanted.path and _implies(part, wanted) for part in parts)

@@ -1,4 +1,4 @@
-"""What a change of a definition does with the values of its entities: top-level fields are renamed, dropped, filled and
+"""Changes of the values of entities with their definition: top-level fields are renamed, dropped, filled and
 converted."""
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def _to_fill(field: Field) -> Filter:
 
 
 def _fits(field: Field | None, value: Any) -> bool:
-    """Return whether a value may stand in a field as it is."""
+    """Return whether a field accepts the value unchanged."""
     if field is None or value is None:
         return True
     try:

@@ -20,7 +20,7 @@ _LISTS: Final = ("drop", "fill", "convert")
 STEPS: Final = "steps"
 """The member of `data` with which a change is only begun, to be continued in steps."""
 CONTINUE: Final = "continue"
-"""The member of `data`, alone, with which a change that has begun goes on: the most entities of the next step."""
+"""The only member of `data` that continues a change in steps: the maximum number of entities of the next step."""
 LARGEST_STEP: Final[Annotated[int, Limit("step of a change of data", "entities", "400")]] = 1_000
 
 

@@ -13,7 +13,7 @@ Ratio = Callable[[float], tuple[int, int]]
 
 _THOUSAND: Final = 1_000
 _MOST_THOUSANDTHS: Final = 1e15
-"""Thousandths below which a double stands for at most one decimal of three places."""
+"""Thousandths below which a double is the nearest one of at most one decimal of three places."""
 
 _FEW: Final = 16
 """Values that are added one by one."""

@@ -45,8 +45,8 @@ ELEMENT_STEPS: Final = 4
 def elements(entity: Entity, path: Path, *, into_leaf: bool = True, spend: Spend = free) -> Iterator[Any]:
     """Yield the values at `path`. A condition on `path` holds when it holds for one of them.
 
-    In an array in the middle of the path, the path goes on in each element that is an object, and in the element that a
-    numeric segment names. An array at the end yields its elements and then itself, or only itself when `into_leaf` is
+    In an array in the middle of the path, the path continues in each element that is an object, and in the element that
+    a numeric segment names. An array at the end yields its elements and then itself, or only itself when `into_leaf` is
     False. `spend` is called with the cost of each array.
     """
     node: Any = entity

@@ -1,5 +1,4 @@
-"""The values that may stand at a path of an entity, as far as the definition of its store and the rules of system
-fields tell."""
+"""The possible values at a path of an entity, by the definition of its store and the rules of system fields."""
 
 from __future__ import annotations
 
@@ -20,12 +19,12 @@ from stores.schema import StoreDefinition
 
 @dataclass(frozen=True, slots=True)
 class Possible:
-    """The values that may stand at a path.
+    """The possible values at a path.
 
-    `spans` hold all scalars. `fits` tells whether a value that is not null may be there, also as an element of a list.
-    `null`: null may be there, or nothing; `always`: something is there in every entity. `lists`: lists may be there,
-    and `most` is the most values of one, where it is known; `objects`: their elements may have fields. `single`: there
-    is one scalar, null or nothing.
+    `spans` hold all scalars. `fits` returns whether a value that is not null may be there, also as an element of a
+    list. `null`: null may be there, or nothing; `always`: something is there in every entity. `lists`: lists may be
+    there, and `most` is the most values of one, where it is known; `objects`: their elements may have fields. `single`:
+    there is one scalar, null or nothing.
     """
 
     spans: tuple[Span, ...]
@@ -72,8 +71,8 @@ _ELEMENT: Final = replace(_ID, null=False)
 
 
 def possible_at(definition: StoreDefinition, path: Path, within: Path = ()) -> Possible:
-    """Return what may stand at a path. With `within` it begins in an element of the list at that path; if it is empty,
-    it means the element itself."""
+    """Return the possible values at a path. With `within` it begins in an element of the list at that path; if it is
+    empty, it means the element itself."""
     whole = within + path
     if whole[0] in SYSTEM_FIELDS:
         return _in_system_field(path, within)
@@ -95,7 +94,8 @@ def _in_system_field(path: Path, within: Path) -> Possible:
 
 
 def _untyped(definition: StoreDefinition, path: Path, within: Path, field: Field | None) -> Possible:
-    """Return what may stand at a path without a type. Where a unique index is, there are no lists and no booleans."""
+    """Return the possible values at a path without a type. Where a unique index is, there are no lists and no
+    booleans."""
     if within:
         return ANYTHING
     dotted = ".".join(path)

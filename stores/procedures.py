@@ -53,7 +53,7 @@ class Procedure:
     `steps` begins the procedure, once for each attempt of the commit. The generator yields its steps: for a write it
     gets the Written, for a Find the list of entities, for a Take the number, for a Lock None. A StoreError of a step is
     raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
-    returns the Written that stands for it in the outcome of the commit.
+    returns the Written that is its outcome in the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
     `keys` of entities that it changes, and about how many bytes it writes (`size`)."""
@@ -69,7 +69,7 @@ Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | R
 Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Find | Take | Lock
 Steps = Generator[Step, Any, Written]
 StepOutcome = Written | list[Entity] | int | None
-"""What a procedure gets for a step."""
+"""The result of a step, which the procedure receives."""
 
 
 def do(write: Insert | Update | Delete | Upsert | UpdateMany | DeleteMany) -> Generator[Step, Any, Written]:

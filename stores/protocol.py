@@ -189,7 +189,7 @@ class Consumer(Protocol):
 
     @property
     def lag(self) -> float | None:
-        """The age in seconds of the oldest unhandled change that this process knows of; None while another process
+        """The age in seconds of the oldest unhandled change that this process has read; None while another process
         works."""
 
     @property

@@ -113,8 +113,8 @@ def keys(relation: Relation, values: Iterable[Value]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """What a write changes in each entity that meets `where`, at most `limit` of them. With `replace` it removes all
-    fields that it does not set, except system fields."""
+    """The changes that a write makes to each entity that meets `where`, at most `limit` of them. With `replace` it
+    removes all fields that it does not set, except system fields."""
 
     store: str
     where: Filter
@@ -260,7 +260,7 @@ class Deletion:
     """The consequences of a deletion in `store`, for at most `most` entities in all.
 
     A commit collects them before the write that deletes, and takes them after it: if they came first, an entity that
-    they change could come to match the filter of the write. Each attempt of the commit collects anew.
+    they change could come to match the filter of the write. Each attempt of the commit collects them again.
     `referring` returns the relations whose target is a store.
     """
 

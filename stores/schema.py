@@ -134,7 +134,7 @@ class StoreDefinition:
         return found
 
     def dead_end(self, path: Sequence[str]) -> DeadEnd | None:
-        """Return why no entity has a value at a path, as far as the fields tell; None if one may have."""
+        """Return why no entity has a value at a path, by the types of the fields; None if one may have."""
         top = self.by_id.get(path[0])
         if top is not None:
             return dead_end(top, path)

@@ -27,7 +27,7 @@ from stores.schema import StoreDefinition
 
 def is_tautology(where: Filter, definition: StoreDefinition) -> bool:
     """Return whether a filter has no effective condition, such as ``{}``, ``{"a": {"$nin": []}}`` or an `$or` with an
-    empty branch: whether it is true of every entity that may stand in the store, by the types and settings of its
+    empty branch: whether it is true of every entity that the store may hold, by the types and settings of its
     fields. A text operator with an empty text counts as no condition: an unset variable in a client makes one.
 
     Each condition is judged alone: ``a = 1 or a != 1`` passes."""
@@ -36,7 +36,7 @@ def is_tautology(where: Filter, definition: StoreDefinition) -> bool:
 
 class _Judge:
     """Judges conditions. `within`: the path of the list in whose elements paths begin, empty in the entity itself.
-    `known`: what may stand at the paths of one filter, which may have a thousand conditions on one path."""
+    `known` caches the possible values at the paths of one filter, which may have a thousand conditions on one path."""
 
     def __init__(self, definition: StoreDefinition, within: Path, known: dict[tuple[Path, Path], Possible]) -> None:
         self._definition = definition

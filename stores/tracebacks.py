@@ -1,4 +1,4 @@
-"""What an error keeps alive."""
+"""The release of what the traceback of an error keeps alive."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ class LoopTime:
         self._spent = 0.0
         self._longest = longest
         self._dearest = 0.0
-        """Seconds that work has taken recently, at most; half of it is forgotten in each iteration."""
+        """Seconds that work has taken recently, at most; it is halved in each iteration."""
         self._is_scheduled = False
         self._waiting: Queue[asyncio.Future[None]] = Queue()
 

@@ -1,4 +1,4 @@
-"""Looks up entities that are referred to: by one of their unique fields, to learn the value of another.
+"""Looks up entities that are referred to: by one of their unique fields, to read the value of another.
 
 The values of many references are looked up together, in as few queries as addresses may be long.
 """
@@ -26,7 +26,7 @@ MOST_REMEMBERED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Entities of `store` are looked up by `path`, to learn their values at `shown`."""
+    """Entities of `store` are looked up by `path`, to read their values at `shown`."""
 
     store: str
     path: str

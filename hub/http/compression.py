@@ -90,7 +90,8 @@ def negotiate(scope: Scope, *, streamed: bool = False) -> tuple[Coding | None, l
 
 
 def variation(scope: Scope, *, streamed: bool = False) -> list[tuple[bytes, bytes]]:
-    """Return the headers about the coding of an answer that has no body, but stands for one that has."""
+    """Return the headers about the coding of an answer without a body (304, HEAD), as one with a body would have
+    them."""
     return negotiate(scope, streamed=streamed)[1][:1]
 
 

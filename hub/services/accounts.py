@@ -46,7 +46,7 @@ SURPLUS_AT_ONCE = 1_000
 _NEWEST = (Sort(("time",), descending=True), Sort(("_id",), descending=True))
 
 NOTED = 10_000
-"""Number of credentials for which this process remembers when it last recorded their use."""
+"""Credentials for which this process caches the time of the last recorded use."""
 
 
 @dataclass(frozen=True, slots=True)

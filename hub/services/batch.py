@@ -178,7 +178,7 @@ class _Batch:
         return len(self._requests) <= LIGHT_REQUESTS and self._size <= LIGHT_BYTES
 
     def procedure(self, *, bulk: bool) -> Procedure:
-        """Return the procedure of the batch. Its outcome stands for those of all requests. Without `bulk`, it raises
+        """Return the procedure of the batch. Its outcome contains those of all requests. Without `bulk`, it raises
         TooMuchForLoop if it takes long."""
         steps = partial(self._steps, bounded=not bulk)
         keys = tuple(key for request in self._requests if (key := request.key) is not None)

@@ -19,7 +19,7 @@ MOST_REFERENCES: Annotated[int, Limit("batch", "`$ref`", "400")] = 5_000
 """References in all requests of a batch."""
 
 MOST_REFERENCED_BYTES: Annotated[int, Limit("request of a batch", "bytes that `$ref` stand for", "400")] = 1_048_576
-"""Bytes of the values for which the references of one request stand: each may be large, and be named often."""
+"""Bytes of the values that replace the references of one request: each may be large, and occur often."""
 
 MOST_ANSWER_BYTES: Annotated[int, Limit("batch", "bytes of answers that `$ref` look into", "400")] = 67_108_864
 """Bytes of the answers that references look into, for other fields than `_id` and `_rev`. Only the last one is kept

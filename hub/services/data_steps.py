@@ -1,8 +1,9 @@
 """Changes of data in steps, for stores with more entities than one commit may change.
 
-The definition is changed first, and remembers in `pending` what is left to do. Each step is a commit of its own, which
-changes some entities, in order of creation, and moves the mark in `pending`. Until the last step nobody else writes to
-the store, so that the rest is what it was when it was checked; an interrupted change goes on where it stopped.
+The definition is changed first, and stores in `pending` what is left to do. Each step is a commit of its own, which
+changes some entities, in order of creation, and moves the mark in `pending`. Until the last step other writes to
+the store are refused, so the remaining entities stay as they were checked; an interrupted change resumes where it
+stopped.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ STEP_BYTES: Final = 1_048_576
 
 
 def check_writable(definition: StoreDefinition, *, mends: bool = False) -> None:
-    """Raise DataChanging while the entities of a store are changed in steps. A write that `mends` is let through: an
-    administrator's change or deletion of one entity, such as one that a step stops at."""
+    """Raise DataChanging while the entities of a store are changed in steps. A write that `mends` is allowed: an
+    administrator's change or deletion of one entity, such as the one at which a step fails."""
     if definition.pending and not mends:
         raise DataChanging(definition.name)
 

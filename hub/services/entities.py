@@ -383,6 +383,6 @@ class EntityService:
 
 def _made(written: Sequence[Written]) -> list[Written]:
     """Return the outcomes of creations and upserts, without those of checks and of what goes with them. The commit that
-    is remembered for a key may have had others than this one would have: another process may know another definition.
+    is stored for an idempotency key may have others than this one would have, if it used another definition.
     """
     return [each for each in written if each.entity]

@@ -109,8 +109,8 @@ def _what(paths: tuple[str, ...]) -> str:
 
 
 def check_hidden(old: StoreDefinition, operations: DataOperations) -> None:
-    """Raise DataConflict for a hidden field that one commit would rename: reads know the former definition for a
-    moment after it, and that does not hide the new name. In steps, the values move after the definition."""
+    """Raise DataConflict for a hidden field that one commit would rename: for a moment after it, reads use the former
+    definition, which does not hide the new name. In steps, the values move after the definition."""
     hidden = {source: target for source, target in operations.rename.items() if source in old.hidden}
     if hidden:
         text = "A hidden field is renamed in steps."

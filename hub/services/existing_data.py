@@ -74,7 +74,7 @@ class Condition:
 
 def conditions(old: StoreDefinition, new: StoreDefinition, operations: DataOperations) -> Iterator[Condition]:
     """Yield the conditions of `new` that entities of `old` may break. The values that `operations` rewrite are checked
-    when they are. Those that stand at a new name already are not rewritten."""
+    during the rewrite. Values that a new name already has are not rewritten."""
     for field in old.fields:
         if field.id not in new.by_id and field.id not in operations.gone and (field.hidden or not new.open):
             yield Condition(field.id, "a value of it: set it to null, or keep the field.", has_value((field.id,)))

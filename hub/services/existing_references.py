@@ -58,8 +58,8 @@ async def check_references(
 
 
 class _ChangedMeanwhile:
-    """What changes between the count and the commit. `lost`: values that entities no longer have by which they can be
-    referred to, for each relation."""
+    """Collects changes between the count and the commit. `lost`: values that entities no longer have by which they can
+    be referred to, for each relation."""
 
     def __init__(self, store: str, relations: Sequence[Relation], data: DataChange) -> None:
         self._store = store

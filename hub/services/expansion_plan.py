@@ -45,8 +45,8 @@ Segments = tuple[Segment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Expand:
-    """What a request asks for: paths to references, and the paths to show (None: everything), which may lead through
-    these references."""
+    """The expansion that a request names: paths to references, and the paths to show (None: everything), which may lead
+    through these references."""
 
     paths: tuple[Segments, ...]
     only: tuple[Segments, ...] | None = None
@@ -175,8 +175,8 @@ class Planner:
             return None
 
     def _may_know(self, store: str) -> bool:
-        """Return whether the reader may learn that there is no store of this name. Otherwise one that does not exist is
-        like one that is out of sight."""
+        """Return whether the reader may see that there is no store of this name. Otherwise a missing store is treated
+        like an invisible one."""
         return self._principal.may("GET", store) or self._principal.may_administer("GET", "stores")
 
 

@@ -75,7 +75,7 @@ class GroupPathKeeper:
         self._mine: set[str] = set()
         self._notes = MoveNotes(engine)
         self._unsure: dict[str, str] = {}
-        """The notes of moves by their groups, of which this process does not know whether they were committed."""
+        """The notes of moves, by group, whose commit this process cannot confirm."""
         self._restamping: set[asyncio.Task[None]] = set()
         self._gaps = 0
 
@@ -118,7 +118,7 @@ class GroupPathKeeper:
 
     async def finish_move(self, group: str, by: str | None, note: str, *, overlapped: bool) -> None:
         """Re-stamp the entities that a move has missed, if another write overlapped with it, and remove its note. If
-        that fails, it goes on in the background: the move is made."""
+        that fails, it is retried in the background: the move itself is committed."""
         try:
             if overlapped:
                 await self.restamp(group, by)

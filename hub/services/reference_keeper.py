@@ -1,4 +1,4 @@
-"""What commits check so that references stay true: the steps of `stores.reference_checks` for the writes of a user."""
+"""Checks of references within the commits of a user, made of the steps of `stores.reference_checks`."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def check_targets(
     others: Mapping[str, StoreDefinition | None] = _NONE,
 ) -> list[Expect]:
     """Raise InvalidEntity for a new reference to a store that does not exist or cannot be referred to, or by a field
-    that is no key there. `others` are definitions that the same commit creates: None for one that is refused for a
-    reason of its own, which is the one to tell. Return the conditions of the commit that targets still exist, and are
+    that is no key there. `others` are definitions that the same commit creates: None for one that is refused for
+    another reason, which is reported instead. Return the conditions of the commit that targets still exist, and are
     defined as they were where a field of them is referred by."""
     known = set() if old is None else {(each.target, each.by) for each in old.relations}
     violations: list[Violation] = []

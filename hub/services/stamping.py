@@ -50,8 +50,8 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
 
 
 def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
-    """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a store
-    that is renamed goes on counting, and a new store of an old name begins anew."""
+    """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a
+    renamed store continues its numbers, and a new store under an old name starts again."""
     if not definition.serials:
         return ()
     counter = f"{definition.id}.{{}}"

@@ -31,8 +31,8 @@ class _Life:
 
 
 class StoreLives:
-    """The audit trail of a definition tells whether it has changed; the answers for the same definition are
-    remembered."""
+    """Checks positions against the time since when the present definition of a store is in force. It reads the audit
+    trail of the definition, and caches the result for each definition."""
 
     def __init__(self, engine: Engine, registry: StoreRegistry) -> None:
         self._engine = engine

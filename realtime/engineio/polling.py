@@ -19,7 +19,7 @@ class Poll:
     def answer(self, packets: list[Packet]) -> None:
         """End the wait.
 
-        This does nothing if the client has disconnected, which the connection learns a moment later.
+        It does nothing if the client has disconnected, which the connection detects a moment later.
         """
         if not self._answer.done():
             self._answer.set_result(packets)

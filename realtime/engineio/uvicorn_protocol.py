@@ -79,7 +79,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     """Bytes of complete messages that wait for the application."""
     _counted = 0
     _is_unfinished = False
-    """Whether the listener knows of a message that is not complete."""
+    """Whether the listener has been notified of a message that is not complete."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

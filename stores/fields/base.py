@@ -104,7 +104,7 @@ IN_LISTS: Final = frozenset({"many", "max_items", "distinct"})
 
 
 class Measure(StrEnum):
-    """What `min` and `max` of a field limit."""
+    """The quantity that `min` and `max` of a field limit."""
 
     VALUE = "value"
     LENGTH = "length"

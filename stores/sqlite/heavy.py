@@ -1,4 +1,4 @@
-"""Which commits run in the writer thread, because they would hold the event loop for too long."""
+"""The choice of commits that run in the writer thread, because they would block the event loop for too long."""
 
 from __future__ import annotations
 

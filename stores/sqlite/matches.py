@@ -31,7 +31,7 @@ class Found:
 
 
 def state_of(id: str, rev: int) -> int:
-    """Return a number that tells whether a row still holds this revision of this entity. In 8 bytes, since it is kept
+    """Return a number that identifies this revision of this entity. In 8 bytes, since it is kept
     for each of many entities; `hash` is keyed, so nobody can choose ids with equal numbers."""
     return hash((id, rev))
 

@@ -63,5 +63,5 @@ def _create(connection: apsw.Connection, table: StoreTable, path: str, sql: str)
         with connection:
             connection.execute(sql)
     except apsw.ConstraintError:
-        # An earlier version has lost the index, and then taken these values. The store goes on as it was.
+        # An earlier version has lost the index, and then taken these values. The store keeps them.
         log.error("values repeat at the unique path %r of store %r: change them, and start again", path, table.name)

@@ -1,5 +1,5 @@
-"""Which rows of a table a statement looks at: those that the ACL, or the index of references, leads to if these take
-less work than a scan."""
+"""The choice of the rows that a statement examines: those that the ACL, or the index of references, leads to if these
+take less work than a scan."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def position_header(position: str) -> tuple[bytes, bytes]:
 
 
 def count_answer(count: int | None) -> Answer:
-    """Return the answer to a bulk change, without the count if the writer must not learn it."""
+    """Return the answer to a bulk change, without the count if the writer may not read it."""
     return json_answer({"success": True} if count is None else {"success": True, "count": count})
 
 

@@ -251,7 +251,7 @@ def read_list(context: PlatformContext, call: Call, principal: Principal, pairs:
 
 
 def read_bulk(context: PlatformContext, call: Call, principal: Principal) -> ListRequest:
-    """Return the request of a bulk change. Only ``all=true`` selects everything: a forgotten or empty filter is
+    """Return the request of a bulk change. Only ``all=true`` selects everything: a missing or empty filter is
     refused."""
     pairs = call.parameters()
     request = read_list(context, call, principal, pairs)

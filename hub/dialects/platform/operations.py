@@ -27,8 +27,8 @@ class Operation(base.Operation[PlatformContext]):
     """An operation with the attributes that the OpenAPI document needs.
 
     `idempotent` operations support Idempotency-Key. `writes` is set if the operation changes anything. `personal`
-    operations tell callers with credentials more. `for_administrators` operations are for administrators only. `errors`
-    are status codes in addition to those implied by the other attributes.
+    operations return more to callers with credentials. `for_administrators` operations are for administrators only.
+    `errors` are status codes in addition to those implied by the other attributes.
     """
 
     result: ResultKind

@@ -145,7 +145,7 @@ def sent_entity(
     operators: Mapping[str, Schema] = MappingProxyType({}),
 ) -> Schema:
     """Return the schema of a write. A `whole` entity needs every required field; other writes may send any fields. With
-    `echo`, it also accepts the system fields of an answer. `operators` may stand beside the fields."""
+    `echo`, it also accepts the system fields of an answer. `operators` are further members that it may have."""
     store = definition.name
     dropped: Schema = {"description": "Assigned by the hub: ignored in requests"}
     echoed = {name: VALUE | dropped for name in SYSTEM_FIELDS if name != "_id" and echo}

@@ -222,8 +222,8 @@ def shared_values(fields: Sequence[str], entities: EntityCount) -> dict[str, str
 
 
 async def _defined_beside(shared: SharedReads) -> Mapping[str, StoreDefinition | None]:
-    """Return the definitions that one request creates, by their names: they may refer to each other. None stands for
-    one that is refused in its turn."""
+    """Return the definitions that one request creates, by their names: they may refer to each other. The value is None
+    for one that is refused later."""
 
     async def parsed() -> dict[str, StoreDefinition | None]:
         found: dict[str, StoreDefinition | None] = {}
