@@ -29,6 +29,14 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
         self._lines: list[str] = []
         self._since = 0.0
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit a record as the base class does, with three calls less: there is one for each request."""
+        if self.filters:
+            return super().handle(record)
+        with self.lock or nullcontext():
+            self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(self.format(record))

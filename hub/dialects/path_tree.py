@@ -32,15 +32,34 @@ class PathNode(Generic[C]):
     def find(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation[C]]:
         """Return the operations at a path by method; empty if the path does not exist. Store parameter values in
         `path`."""
+        node, values = self, dict[str, str]()
+        for number, segment in enumerate(segments):
+            literal = node.literals.get(segment)
+            if literal is None and segment and len(node.parameters) == 1:
+                ((name, node),) = node.parameters.items()
+                values[name] = segment
+            elif literal is not None and not (segment and node.parameters):
+                node = literal
+            else:
+                found = node._try_each(segments[number:], path)
+                break
+        else:
+            found = node.operations
+        if found:
+            path.update(values)
+        return found
+
+    def _try_each(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation[C]]:
+        """Find as `find` does, where more than one way may lead on."""
         if not segments:
             return self.operations
         first, rest = segments[0], segments[1:]
         literal = self.literals.get(first)
-        found = literal.find(rest, path) if literal else {}
+        found = literal._try_each(rest, path) if literal else {}
         if found or not first:
             return found
         for name, node in self.parameters.items():
-            found = node.find(rest, path)
+            found = node._try_each(rest, path)
             if found:
                 path[name] = first
                 return found

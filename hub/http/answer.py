@@ -51,11 +51,10 @@ class Answer:
                     body = await coding.pack(body)
             if has_length:
                 headers.append((b"content-length", b"%d" % len(body)))
-            start = {"type": "http.response.start", "status": self.status, "headers": headers}
             if WHOLE_ANSWER in scope.get("extensions", ()) and not head:
-                await send({**start, "type": WHOLE_ANSWER, "body": body})
+                await send({"type": WHOLE_ANSWER, "status": self.status, "headers": headers, "body": body})
                 return
-            await send(start)
+            await send({"type": "http.response.start", "status": self.status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if head else body})
             return
         packed, about = (None, variation(scope, streamed=True)) if head else negotiate(scope, streamed=True)

@@ -100,7 +100,7 @@ class EntityService:
 
     async def get(self, principal: Principal, store: str, id: str, projection: Projection) -> tuple[bytes, int]:
         """Return JSON text and revision. Raises NotFound, for an invisible entity as well."""
-        view = self._view(principal, store, "GET")
+        view = self.registry.authorized(principal, store, "GET")
         found = await self._engine.get(store, checked_id(id), view.where, view.shown(projection))
         if found is None:
             raise NotFound(f"no {store}/{id}")

@@ -64,10 +64,9 @@ class StoreRegistry:
     def authorized(self, principal: Principal, name: str, method: str = "GET") -> View:
         """Return the principal's View of a store for a method. Called before any other part of a request is examined.
         Raises NoSuchStore, and Forbidden for missing rights."""
-        try:
-            definition = self.get(name)
-        except NotFound:
-            raise NoSuchStore(name, revealed=principal.may_administer("GET", "stores")) from None
+        definition = self._system.get(name) or self._defined.get(name)
+        if definition is None:
+            raise NoSuchStore(name, revealed=principal.may_administer("GET", "stores"))
         return authorize(principal, definition, method)
 
     def id_of(self, name: str) -> str | None:

@@ -181,17 +181,21 @@ class SQLiteEngine:
         self, store: str, id: str, where: Filter = EVERYTHING, projection: Projection = WHOLE
     ) -> tuple[bytes, int] | None:
         table = self._table(store)
-        compiler = Compiler(table)
+        known = table.compiled.at_hand(where)
+        if known is None:
+            compiler = Compiler(table)
+            known = compiler.condition(where), compiler.values
+        condition, values = known
         # The visibility predicate first: see `Compiler.kept_choice`.
-        condition = compiler.condition(where)
-        sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id={compiler.bind(id)}"
+        sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id=?{len(values) + 1}"
+        bound = (*values, id)
         if projection.everything:
-            found = await self._readers.run(lambda connection: connection.execute(sql, compiler.values).fetchone())
+            found = await self._readers.run(lambda connection: connection.execute(sql, bound).fetchone())
             return cast(tuple[bytes, int] | None, found)
         render = lists.renderer_of(projection)
 
         def read(connection: apsw.Connection) -> tuple[bytes, int] | None:
-            row = connection.execute(sql, compiler.values).fetchone()
+            row = connection.execute(sql, bound).fetchone()
             return None if row is None else (render(row[0]), row[1])
 
         return await self._readers.run(read)

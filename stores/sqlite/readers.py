@@ -24,6 +24,7 @@ from stores.sqlite.connection import (
     connect,
     release,
     time_limit,
+    translate,
     translated,
 )
 from stores.sqlite.streams import END, Stream, is_idle
@@ -153,11 +154,12 @@ class Readers:
         self._deadline = began + QUICK
         allowance.steps = ON_LOOP
         try:
-            with translated(self._own):
-                try:
-                    return read(self._own)
-                except (apsw.InterruptError, AllowanceSpent) as error:
-                    release(error)
+            try:
+                return read(self._own)
+            except (apsw.InterruptError, AllowanceSpent) as error:
+                release(error)
+            except apsw.Error as error:  # as in `translated`, whose three calls take longer than the search for an id
+                raise translate(self._own, error) from error
         except BaseException as error:
             release(error)
             raise

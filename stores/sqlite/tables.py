@@ -171,6 +171,11 @@ class Compiled:
         self._by_identity: dict[int, tuple[Filter, Condition]] = {}
         self._most = most
 
+    def at_hand(self, node: Filter) -> Condition | None:
+        """Return the condition if it was found before for this very object, or None."""
+        same = self._by_identity.get(id(node))
+        return None if same is None else same[1]
+
     def get(self, node: Filter) -> Condition | None:
         """Return the condition, or None. Raises TypeError for a filter with an array or an object."""
         same = self._by_identity.get(id(node))  # which is unique as long as the entry holds the filter
