@@ -89,7 +89,7 @@ def parse_path(text: str, check: Check = any_path) -> tuple[str, ...]:
 
 
 def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
-    """Parse a sort: ``-price,name`` → descending by price, then by name, then by `_id`."""
+    """Parse a sort: ``-price,name`` → descending by price, then by name, then by `_id`. Raises InvalidQuery."""
     sorts: list[Sort] = []
     items = text.split(",", MOST_SORTS)
     if len(items) > MOST_SORTS:
@@ -106,7 +106,7 @@ def parse_sort(text: str, check: Check = any_path) -> tuple[Sort, ...]:
 
 
 def parse_only(text: str, check: Check = any_path) -> tuple[tuple[str, ...], ...]:
-    """Parse a projection: ``name,address.city`` → paths to keep."""
+    """Parse a projection: ``name,address.city`` → paths to keep. Raises InvalidQuery."""
     items = text.split(",", MOST_SHOWN)
     if len(items) > MOST_SHOWN:
         raise InvalidQuery("only", f"at most {MOST_SHOWN} paths").at("MOST_SHOWN")
@@ -190,13 +190,14 @@ class FilterParser:
         return build(self, path, op, operand, depth + 1)
 
     def count(self, more: int = 1) -> None:
-        """Count conditions: each operator, `$and`, `$or`, `$nor` and plain value is one."""
+        """Count conditions: each operator, `$and`, `$or`, `$nor` and plain value is one. Raises InvalidQuery beyond the
+        limit."""
         self.nodes += more
         if self.nodes > self.limits.nodes:
             raise InvalidQuery("filter", f"more than {self.limits.nodes} conditions").at("max_filter_nodes")
 
     def count_items(self, more: int) -> None:
-        """Count values of lists and of composite operands."""
+        """Count values of lists and of composite operands. Raises InvalidQuery beyond the limit."""
         self.items += more
         if self.items > MOST_VALUES:
             raise InvalidQuery("filter", f"more than {MOST_VALUES} values in lists and objects").at("MOST_VALUES")

@@ -28,7 +28,7 @@ def parse_measures(
     text: str, check: Check = any_path, is_decimal: Callable[[str], bool] = no_decimal
 ) -> tuple[Measure, ...]:
     """Parse the functions of an aggregation: ``count,sum:amount``. `is_decimal` returns whether the values at a dotted
-    path are decimals."""
+    path are decimals. Raises InvalidQuery."""
     measures: list[Measure] = []
     for item in _items("aggregate", text, MOST_MEASURES, "MOST_MEASURES", "functions"):
         function, colon, path = item.partition(":")
@@ -47,7 +47,7 @@ def parse_measures(
 
 def parse_dimensions(text: str, check: Check = any_path) -> tuple[Dimension, ...]:
     """Parse what entities are grouped by: ``status,time:month@America/Toronto``. A path may contain colons if a unit
-    follows."""
+    follows. Raises InvalidQuery."""
     dimensions: list[Dimension] = []
     for item in _items("by", text, MOST_DIMENSIONS, "MOST_DIMENSIONS", "fields"):
         path, colon, period = item.rpartition(":")
@@ -65,7 +65,7 @@ def parse_dimensions(text: str, check: Check = any_path) -> tuple[Dimension, ...
 
 def parse_group_sort(text: str, measures: Sequence[Measure], by: Sequence[Dimension]) -> tuple[GroupSort, ...]:
     """Parse the order of groups: ``-sum:amount,status``. If a field has the name of a function, it means the
-    function."""
+    function. Raises InvalidQuery."""
     names = [*(measure.name for measure in measures), *(dimension.name for dimension in by)]
     items = _items("sort", text, MOST_SORTS, "MOST_SORTS", "fields")
     wanted = [item.removeprefix("-").strip() for item in items]

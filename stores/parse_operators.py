@@ -51,7 +51,7 @@ def parse_change(body: Entity) -> tuple[Entity, Operators]:
 
 async def parse_changes(bodies: Sequence[Entity], indexed: bool) -> tuple[list[Entity], list[Operators]]:
     """Return the plain fields and the operators of several bodies. With `indexed`, errors contain the position of the
-    body."""
+    body. Raises InvalidEntity."""
     plain: list[Entity] = []
     operators: list[Operators] = []
     violations: list[Violation] = []

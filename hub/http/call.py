@@ -109,7 +109,8 @@ class Call:
             raise BadRequest("query", f"More than {MOST_PARAMETERS} parameters.").at("MOST_PARAMETERS") from None
 
     async def body(self, limit: BodyLimit, timeout: float) -> bytes:
-        """Return the whole body, inflated if it is compressed. It must arrive within `timeout` seconds."""
+        """Return the whole body, inflated if it is compressed. It must arrive within `timeout` seconds. Raises
+        TooSlow."""
         there: bytes | None = self.scope.get(BODY)
         header = self.header(b"content-encoding")
         if there is not None and len(there) <= limit.plain and header is None:

@@ -19,7 +19,7 @@ from stores.turns import Turn
 async def visible_history(
     engine: Engine, registry: StoreRegistry, view: View, id: str, after: str | None, limit: int
 ) -> History:
-    """Return a page of the entity's audit trail: see `EntityService.history`."""
+    """Return a page of the entity's audit trail: see `EntityService.history`. Raises NotFound."""
     store, where = view.store, view.where
     present = await engine.entities(store, Query(And((where, Equal(("_id",), checked_id(id)))), limit=1))
     needed = frozenset(leaf.path[0] for leaf in leaves(where))

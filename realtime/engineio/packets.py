@@ -67,7 +67,7 @@ def byte_length(data: Data) -> int:
 
 
 def decode_text(text: str) -> Packet:
-    """Decode the packet in a text frame, or one packet's text in a payload: `4hello`."""
+    """Decode the packet in a text frame, or one packet's text in a payload: `4hello`. Raises MalformedPacket."""
     if text[:1] not in TYPES:
         raise MalformedPacket("unknown packet type")
     return Packet(text[0], text[1:])
@@ -76,7 +76,7 @@ def decode_text(text: str) -> Packet:
 def decode_binary(version: Version, octets: bytes) -> Packet:
     """Decode the packet in a binary frame.
 
-    In EIO=3 its first byte is the type; in EIO=4 the whole frame is a message.
+    In EIO=3 its first byte is the type; in EIO=4 the whole frame is a message. Raises MalformedPacket.
     """
     if version == 4:
         return Packet(MESSAGE, octets)
@@ -277,7 +277,8 @@ _ESCAPED_NEWLINE: Final = re.compile(r"(\\)?\\n")
 
 
 def decode_jsonp(body: bytes) -> bytes:
-    r"""Return the payload in field `d` of a form. Clients write a newline as `\n`, and `\n` as `\\n`."""
+    r"""Return the payload in field `d` of a form. Clients write a newline as `\n`, and `\n` as `\\n`. Raises
+    MalformedPacket."""
     try:
         fields = parse_qs(body.decode(), max_num_fields=8, strict_parsing=True)
     except ValueError as error:

@@ -89,7 +89,8 @@ class ExactDecimal(NumberType):
 
 
 def check_integer(value: Any) -> Json:
-    """Return a whole number, which may be written with a point or an exponent (`1.0`) as long as a double is exact."""
+    """Return a whole number, which may be written with a point or an exponent (`1.0`) as long as a double is exact.
+    Raises Rejected."""
     if type(value) is int:  # not isinstance: true is an int too
         return value
     if isinstance(value, float):
@@ -104,7 +105,7 @@ def _whole(value: Json) -> Json:
 
 
 def check_decimal(value: Any) -> Json:
-    """Return a number, given as such or as text, as an integer or as the nearest double."""
+    """Return a number, given as such or as text, as an integer or as the nearest double. Raises Rejected."""
     kind = type(value)
     if kind is int or kind is float:
         # A double is the nearest one to a decimal of at most 15 digits if rounding to its places gives it again.

@@ -125,7 +125,7 @@ def check_serial(value: Any) -> Json:
 
 
 def check_kept_serial(value: Any) -> Json:
-    """Check a number that a new entity brings with it: others follow it."""
+    """Check a number that a new entity brings with it: others follow it. Raises Rejected."""
     number: Any = check_integer(value)
     if number < 0:
         raise Rejected("too_low", "0")

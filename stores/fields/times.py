@@ -106,7 +106,7 @@ def check_date(value: Any) -> Json:
 
 
 def check_datetime(value: Any) -> Json:
-    """Return the time in UTC. Fractions of a second are cut off, which keeps the order of times."""
+    """Return the time in UTC. Fractions of a second are cut off, which keeps the order of times. Raises Rejected."""
     if not isinstance(value, str):
         raise Rejected("datetime")
     try:

@@ -299,7 +299,8 @@ class Connection:
 
     async def at_snapshot(self, read: Callable[[Document, float], Awaitable[T]], at: Timestamp | None) -> T:
         """Run `read` as one of the `reads`, and return its result. It gets the read concern for the cluster time `at`
-        (None: the current one) and the seconds that it may take, and may be called several times."""
+        (None: the current one) and the seconds that it may take, and may be called several times. Raises
+        Unavailable."""
         concern: Document = {"level": "snapshot"} if at is None else {"level": "snapshot", "atClusterTime": at}
         for pause in (0.01, 0.05, 0.2):
             try:

@@ -212,7 +212,8 @@ async def _register_stores(connection: Connection) -> None:
 
 async def rename(connection: Connection, store: str, name: str) -> None:
     """Rename a collection, and the store in its history. Called again after an interruption, it does the rest. Until
-    `end_renaming` the store cannot be defined by its former name."""
+    `end_renaming` the store cannot be defined by its former name. Raises NotFound, and Conflict if the name is
+    taken."""
     await remove_dropped(connection, 0)
     names = connection.collection(STORES)
     with store_errors():

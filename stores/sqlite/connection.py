@@ -90,7 +90,7 @@ lists."""
 
 def connect(path: Path, *, writer: bool = False, cache_kib: int = CACHE_KIB) -> apsw.Connection:
     """Return a connection with the SQL functions of `stores.sqlite.functions` and the settings for durability. Only
-    the writer's may change the file."""
+    the writer's may change the file. Raises CannotOpen."""
     if writer:
         _make_file(path)
     try:

@@ -245,7 +245,7 @@ class StoreTable:
 
 
 def prepare_file(connection: apsw.Connection) -> str:
-    """Create or check the file's layout. Return its epoch, which identifies this database."""
+    """Create or check the file's layout. Return its epoch, which identifies this database. Raises CannotOpen."""
     with connection:
         connection.execute(SCHEMA + IDEMPOTENCY)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

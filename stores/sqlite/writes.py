@@ -141,7 +141,7 @@ class WriteExecutor(BulkWriter):
         return Written(b"", 0, 0)
 
     def proceed(self, procedure: Procedure, index: int) -> Written:
-        """Carry out the steps of a procedure."""
+        """Carry out the steps of a procedure. Raises TooLongForLoop."""
         steps, met = procedure.steps(), UpsertBytes()
         self.computing_time.start()
         self.computing_time.allow(sent=procedure.size)

@@ -74,7 +74,7 @@ async def who_am_i(context: PlatformContext, call: Call, principal: Principal) -
 
 
 async def credentials(context: PlatformContext, call: Call) -> tuple[str, str, str | None]:
-    """Return login, password and one-time code, or None without a code."""
+    """Return login, password and one-time code, or None without a code. Raises BadRequest and Unauthenticated."""
     known_parameters(call.parameters(), ())
     body = await small_body(context, call)
     login, password = (text(body.get(name), name) for name in ("login", "password"))
@@ -185,7 +185,8 @@ def done() -> Answer:
 
 
 async def end_sessions(context: PlatformContext, call: Call, principal: Principal) -> Answer:
-    """End all of the caller's sessions except the current one; with ``{"tokens": true}``, tokens as well."""
+    """End all of the caller's sessions except the current one; with ``{"tokens": true}``, tokens as well. Raises
+    BadRequest."""
     known_parameters(call.parameters(), ())
     body = await optional_body(context, call, "tokens")
     tokens = body.get("tokens", False)

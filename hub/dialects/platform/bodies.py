@@ -17,7 +17,7 @@ async def read_json(context: PlatformContext, call: Call) -> Any:
 
 async def parse_json(context: PlatformContext, call: Call, raw: bytes) -> Any:
     """Return the JSON value of a body. Its Content-Type is ignored, since curl declares everything a form; only the
-    error text for a body of another kind mentions it."""
+    error text for a body of another kind mentions it. Raises BadRequest."""
     try:
         return await parse_body(raw, context.json_limits, call.block)
     except BadRequest:
@@ -40,7 +40,7 @@ def entity_body(value: Any) -> Entity:
 
 
 def entity_bodies(value: Any, most: int) -> list[Entity]:
-    """Return the entities of a body: one object, or an array of objects."""
+    """Return the entities of a body: one object, or an array of objects. Raises BadRequest."""
     if not isinstance(value, list):
         return [entity_body(value)]
     if not 0 < len(value) <= most:

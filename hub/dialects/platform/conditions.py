@@ -58,7 +58,7 @@ def expected_revisions(call: Call) -> Revisions | None:
 
 
 def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
-    """Return the revisions in a header of ETags; None without the header and for ``*``."""
+    """Return the revisions in a header of ETags; None without the header and for ``*``. Raises BadRequest."""
     text = given.get(header)
     if text is None or text.strip() == "*":
         return None

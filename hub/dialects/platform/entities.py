@@ -296,7 +296,7 @@ async def idempotency_key(
     context: PlatformContext, call: Call, principal: Principal, body: bytes
 ) -> IdempotencyKey | None:
     """Return the request's idempotency key, which is private to its user. A repetition must equal the request in
-    method, path, query and body."""
+    method, path, query and body. Raises BadRequest."""
     header = call.header(b"idempotency-key")
     if header is None:
         return None

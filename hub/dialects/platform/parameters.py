@@ -152,7 +152,7 @@ class ListParameters:
 
     def search(self, text: str) -> list[Filter]:
         """Return the filter of a search. An empty text, as an empty search box sends it, matches everything: no
-        filter."""
+        filter. Raises InvalidQuery."""
         paths = self.view.search_paths
         if not paths:
             raise InvalidQuery("search", f"{self.definition.name} has no searchable fields")
@@ -186,7 +186,7 @@ class ListParameters:
         return text == "true"
 
     def condition(self, name: str, text: str) -> Filter:
-        """Parse one ``field=value`` or ``field[op]=value``."""
+        """Parse one ``field=value`` or ``field[op]=value``. Raises InvalidQuery."""
         found = _BRACKETS.match(name)
         if not found and ("[" in name or "]" in name):
             raise InvalidQuery(name, "brackets hold an operator behind a field: field[gt]=value")
@@ -210,7 +210,7 @@ class ListParameters:
         return self.typed(path, text)
 
     def typed(self, path: str, text: str) -> Json:
-        """Return the value of a parameter's text, by the type of the field at this path."""
+        """Return the value of a parameter's text, by the type of the field at this path. Raises InvalidQuery."""
         if path in _SYSTEM_TEXTS:
             return None if text == "null" else text
         field = self.view.field_at(path.split("."))
