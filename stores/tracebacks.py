@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def drop_tracebacks(error: BaseException) -> None:
-    """Drop the tracebacks of an error that has been handled and logged, and of its causes.
+    """Drop the tracebacks of an error that has been handled and logged, and of those that it came from.
 
     A frame that holds its own error, such as one that waited for a future, is otherwise freed by the garbage collector
     only. Until then it keeps the whole request: to collect the objects of an array of 10 000 upserts takes 0.1 s, in
@@ -12,8 +12,10 @@ def drop_tracebacks(error: BaseException) -> None:
     requests at the same time.
     """
     known: set[int] = set()
-    chain: BaseException | None = error
-    while chain is not None and id(chain) not in known:
-        known.add(id(chain))
-        chain.__traceback__ = None
-        chain = chain.__cause__ or chain.__context__
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in known:
+            known.add(id(each))
+            each.__traceback__ = None
+            left += (each.__cause__, each.__context__)

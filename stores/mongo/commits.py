@@ -54,6 +54,7 @@ from stores.rechecking import check_changes
 from stores.superseded import changed_definitions
 from stores.tasks import end_tasks
 from stores.threads import of_transaction
+from stores.tracebacks import drop_tracebacks
 from stores.turns import FairSemaphore
 
 T = TypeVar("T")
@@ -315,6 +316,7 @@ class Committer:
                 except PyMongoError as error:
                     if not is_of_wrong_type(error) or mended:
                         await repetition.after(error)
+                        drop_tracebacks(error)
                         continue
                 await self._drop_false_revisions(room.stores)
                 mended = True

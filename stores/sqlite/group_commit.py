@@ -28,6 +28,7 @@ from stores.records import now_ms
 from stores.sqlite.connection import translate
 from stores.sqlite.feed import CommittedChanges
 from stores.sqlite.transaction import Transaction
+from stores.tracebacks import drop_tracebacks
 from stores.turns import Queue
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,11 @@ class GroupCommitter:
             self._idle.clear()
             # In the next iteration of the loop, so that jobs that other tasks submit in this one join the batch.
             loop.call_soon(self._next_batch)
-        # The cancellation of a submitter cancels only this future: a job that has begun is still carried out.
-        return await job.done  # type: ignore[no-any-return]
+        try:
+            # The cancellation of a submitter cancels only this future: a job that has begun is still carried out.
+            return await job.done  # type: ignore[no-any-return]
+        finally:
+            del job  # its error would keep this frame, and this frame the job
 
     async def close(self) -> None:
         """Finish the submitted jobs and accept no more. A heavy job whose submitter has been cancelled is undone."""
@@ -233,6 +237,7 @@ class GroupCommitter:
             if job.done.done():
                 continue
             if job.error is not None:
+                drop_tracebacks(job.error)
                 job.done.set_exception(job.error)
                 job.done.exception()  # mark it as retrieved: the submitter may have been cancelled
             else:
