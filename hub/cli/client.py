@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,6 +74,9 @@ class Server:
     url: str
     token: str
     trust_env: bool
+
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        return connect(self.url, self.token, trust_env=self.trust_env)
 
 
 class Client:
@@ -156,15 +159,17 @@ async def open_client(where: Where) -> AsyncIterator[Client]:
     For a data directory, this is the server that runs on it. If none runs, the application is started in this process
     and stopped at the end. Raises Failure if no hub exists yet.
     """
-    server = await find_server(where)
-    if server:
-        async with connect(server.url, server.token, trust_env=server.trust_env) as client:
-            yield client
-    else:
-        settings = load_settings(where.data_dir)
-        await require_database(settings)
-        async with start_in_process(settings) as client:
-            yield client
+    opened = named_server(where).connect() if where.url else await opened_by(load_settings(where.data_dir))
+    async with opened as client:
+        yield client
+
+
+async def opened_by(settings: Settings) -> AbstractAsyncContextManager[Client]:
+    """Return a client, not yet open, of the server that runs with these settings, or of the application."""
+    if server := await running_server(settings):
+        return server.connect()
+    await require_database(settings)
+    return start_in_process(settings)
 
 
 async def find_server(where: Where) -> Server | None:
@@ -173,10 +178,17 @@ async def find_server(where: Where) -> Server | None:
     Without a name, it is the server on the settings' data directory. If no hub was ever started there, it is the only
     server that this user runs.
     """
-    if where.url:
-        # `hub serve` prints the address of the API too.
-        return Server(where.url.rstrip("/").removesuffix(API), where.token or "", trust_env=True)
-    settings = load_settings(where.data_dir)
+    return named_server(where) if where.url else await running_server(load_settings(where.data_dir))
+
+
+def named_server(where: Where) -> Server:
+    """Return the server at the URL of `where`."""
+    # `hub serve` prints the address of the API too.
+    return Server((where.url or "").rstrip("/").removesuffix(API), where.token or "", trust_env=True)
+
+
+async def running_server(settings: Settings) -> Server | None:
+    """Return the server on the settings' data directory, or the only one that this user runs; see `find_server`."""
     running = await find_running(settings.data_dir) or await find_elsewhere(settings)
     return Server(running.url, running.token, trust_env=False) if running else None
 
