@@ -47,7 +47,6 @@ async def change(client: Client, store: str, method: str) -> httpx.Response:
     return await client.http.request(method, f"/{store}", params=COSTLY, timeout=120, **body)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("method", ["PATCH", pytest.param("DELETE", marks=pytest.mark.full)])
 async def test_bulk_changes_with_costly_filters_hold_up_no_write(hub: Hub, method: str) -> None:
     """They are refused for taking too long. Meanwhile another user writes, to one entity and in bulk."""
@@ -108,7 +107,6 @@ async def is_idle(hub: Hub, but_for: int = 0) -> bool:
     return (await read_metrics(hub.url)).value("hub_requests_in_progress") == 1 + but_for
 
 
-@pytest.mark.alone
 @pytest.mark.engine("sqlite")
 @pytest.mark.parametrize("method", [pytest.param("PATCH", marks=pytest.mark.full), "DELETE"])
 async def test_a_stop_does_not_wait_for_costly_filters(patient: Hub, method: str) -> None:

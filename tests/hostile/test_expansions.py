@@ -32,7 +32,6 @@ async def shop(hub: Hub, user: Client) -> tuple[str, str]:
     return products, orders
 
 
-@pytest.mark.alone
 async def test_large_pages_are_expanded_off_the_loop(hub: Hub) -> None:
     user = await hub.as_user()
     products, orders = await shop(hub, user)

@@ -204,7 +204,6 @@ async def guess(hub: Hub, login: str, address: str) -> int:
     return (await client.post("/auth", {"login": login, "password": "wrong password"})).status_code
 
 
-@pytest.mark.alone
 async def test_fifty_logins_at_once_keep_nobody_out(database: Database, tmp_path: Path) -> None:
     """Beyond a short queue they are refused with Retry-After; others sign in immediately; the loop is not blocked."""
     async with running_hub(database, tmp_path, login_queue=8, password_memory_kib=DEFAULT_HASHES) as hub:
@@ -260,7 +259,6 @@ async def test_refused_addresses_cost_no_preparation_of_the_login(
     assert not prepared.called
 
 
-@pytest.mark.alone
 async def test_changes_of_an_account_take_no_place_of_a_login(database: Database, tmp_path: Path) -> None:
     """One attacker, with sign-ins and account changes at once, does not keep others from signing in."""
     async with running_hub(database, tmp_path, login_queue=4, password_memory_kib=DEFAULT_HASHES) as hub:

@@ -16,8 +16,6 @@ from tests.hostile.harness import P99, percentile, unharmed
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, fetch, running_hub
 
-pytestmark = pytest.mark.alone
-
 ENTITIES = 6_000
 SLOW = {"limit": "10", "filter": json.dumps({"$or": [{"text": {"$contains": f"zz{n}"}} for n in range(300)]})}
 """A query without a match that takes some tenths of a second."""
@@ -33,6 +31,7 @@ async def narrow(database: Database, tmp_path: Path) -> AsyncIterator[Hub]:
         yield hub
 
 
+@pytest.mark.alone
 @pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.engine("mongodb")
 async def test_many_slow_reads_leave_room_for_others(narrow: Hub) -> None:
@@ -90,6 +89,7 @@ async def test_of_one_user_only_so_many_slow_reads_wait(impatient: Hub, store: s
     assert 'hub_limit_reached_total{limit="max_slow_reads_per_user"}' in metrics
 
 
+@pytest.mark.alone
 @pytest.mark.engine("sqlite")
 async def test_slow_reads_of_one_user_do_not_hold_up_others(impatient: Hub, store: str) -> None:
     """This holds for fast reads and for reads of a few milliseconds, which need a thread."""
