@@ -24,6 +24,8 @@ from tests.support.live import Declined, Ended, LiveClient, Watch, live, order_o
 
 STORES = (PLAIN, TYPED, *DATA, USERS)
 MOST_WATCHES = 3
+MOST_PATIENCE = 0.2
+"""Seconds between writes to the beacon. The first ones follow more quickly."""
 Token = tuple[int, tuple[str, ...] | None]
 """The number of its user, and its scopes."""
 
@@ -76,7 +78,8 @@ class Run(State):
 
     def _caller(self, user: int, token: Entity) -> tuple[Client, str]:
         self.tokens[token["_id"]] = (user, None)
-        client = Client(self.stage.hub.url, {"Authorization": f"Bearer {token['token']}"}, {"_id": self.users[user]})
+        headers, entity = {"Authorization": f"Bearer {token['token']}"}, {"_id": self.users[user]}
+        client = Client(self.stage.hub.url, headers, entity, self.stage.transport)
         self._clients.append(client)
         return client, token["_id"]
 
@@ -176,10 +179,12 @@ class Run(State):
         """Write to the beacon until all clients have caught up. On MongoDB the work after a change of visibility waits
         for another change in the feed, up to half a second."""
         self._lit = lit = self._lit + 1
+        patience = 0.02
         hearing = asyncio.gather(*(self._has_heard(seat, lit) for seat in self.seats))
         while not hearing.done():
             entity_of(await self.admin.patch(f"/{self.stage.beacons}/{self._beacon}", {"n": self._lit}))
-            await asyncio.wait([hearing], timeout=0.02)
+            await asyncio.wait([hearing], timeout=patience)
+            patience = min(2 * patience, MOST_PATIENCE)
             self._lit += 1
         await hearing
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.live.model_definitions import DATA, DEFINITIONS
+from tests.support.direct_http import DirectTransport
 from tests.support.engines import Database
-from tests.support.hub import Client, Hub, HubProcess, entity_of, unique
+from tests.support.hub import PATIENCE, Client, Hub, HubProcess, entity_of, unique
 from tests.support.ports import free_port
 
 FIELDS: list[dict[str, Any]] = [
@@ -50,6 +51,8 @@ class Stage:
         self.typed = self.role = self.beacons = ""
         self.numbers = dict.fromkeys(DATA, 0)
         """The largest serial number that each store has given so far."""
+        self.transport = DirectTransport(PATIENCE)
+        """That of all clients, because a run makes some two hundred requests."""
         self._database = database
         self._folder = folder
         # It is started again at this port.
@@ -66,7 +69,7 @@ class Stage:
         return str(self.admin.user["roles"][0])
 
     async def open(self) -> None:
-        self.hub = Hub(await self._start(), self._database)
+        self.hub = Hub(await self._start(), self._database, self.transport)
         await self.hub.open()
         self.admin = self.hub.admin
         self.beacons = await self.hub.define(label="beacons")

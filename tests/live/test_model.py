@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS
+from hypothesis.stateful import RuleBasedStateMachine, get_state_machine_test, initialize, precondition, rule
 
 from tests.conftest import extent_of
 from tests.live import model_draws as draws
@@ -30,6 +32,34 @@ from tests.live.model_writes import ChangeAll, Make
 from tests.support.engines import Database
 
 STEPS = 10
+RUNS_OF_A_PART = 500
+"""Parts have hubs of their own, and run in parallel with `-n 2`."""
+
+AVAILABLE_PROVIDERS["fresh"] = AVAILABLE_PROVIDERS["hypothesis"]
+"""Hypothesis's own generator under another name. With its own name, four of five runs are mutations of the run before
+them, with most of the steps in common."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        extent = extent_of(metafunc.config)
+        parts = -(-max(extent.model_runs, extent.model_runs_on_mongodb) // RUNS_OF_A_PART)
+        metafunc.parametrize("part", [Part(number, parts) for number in range(parts)], ids=str)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the tests among which all runs are divided."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"part{self.number + 1}of{self.of}"
+
+    def share(self, runs: int) -> int:
+        """Return how many of the runs belong to this part."""
+        return runs * (self.number + 1) // self.of - runs * self.number // self.of
 
 
 @pytest.fixture
@@ -229,7 +259,7 @@ class Model(RuleBasedStateMachine):
 @pytest.mark.gate("sqlite", "mongodb")
 @pytest.mark.generated(2.0)
 def test_views_are_what_rest_shows(
-    stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config, database: Database
+    stage: tuple[Stage, asyncio.AbstractEventLoop], pytestconfig: pytest.Config, database: Database, part: Part
 ) -> None:
     """Several principals, random writes, permissions, filters, projections, disconnects, resumes and restarts."""
     extent = extent_of(pytestconfig)
@@ -237,7 +267,6 @@ def test_views_are_what_rest_shows(
     machine = type("Model", (Model,), {"stage": stage[0], "loop": stage[1]})
     # Failures are not shrunk: that takes minutes against a real hub, and a run has few steps.
     phases = (Phase.explicit, Phase.generate)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=runs, stateful_step_count=STEPS, phases=phases),
-    )
+    length = settings(max_examples=part.share(runs), stateful_step_count=STEPS)
+    test = get_state_machine_test(machine, settings=settings(length, phases=phases, backend="fresh"))
+    seed(part.number)(test)()

@@ -59,6 +59,7 @@ class HubProcess:
         secrets_in_use.note(settings.get("admin_password", ADMIN_PASSWORD))
         self.folder = folder
         self.log_path = folder / LOG
+        self._log_begin = self.log_path.stat().st_size if self.log_path.exists() else 0
         self.process = launch(database, folder, settings, program)
         assert self.process.stdout is not None
         first_line = self.process.stdout.readline().decode()
@@ -108,8 +109,11 @@ class HubProcess:
         return code
 
     def check_log(self) -> None:
-        """Fail if the log contains a secret that a test has used, such as a password, a cookie or a token."""
-        found = secrets_in_use.found_in(self.log)
+        """Fail if this process has logged a secret that a test has used, such as a password, a cookie or a token. Those
+        before it in the same folder have been checked at their end."""
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_begin)
+            found = secrets_in_use.found_in(log.read().decode())
         assert not found, f"secrets in the log of the hub: {found[:5]}"
 
 
@@ -160,7 +164,13 @@ def environment(database: Database, folder: Path, settings: dict[str, object]) -
 class Client:
     """A caller of the platform API. Paths are relative to ``/api/v1``; answers of any status are returned."""
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None, user: Entity | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        user: Entity | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self.url = url
         self.user = user or {}
         self.http = httpx.AsyncClient(
@@ -170,6 +180,7 @@ class Client:
             trust_env=False,
             verify=False,  # tests use plain HTTP, and loading the system's certificates takes longer than most of them
             limits=httpx.Limits(max_connections=100),
+            transport=transport,
             event_hooks={
                 "request": [secrets_in_use.note_request],
                 "response": [secrets_in_use.note_response, exchanges.keep_answer],
@@ -243,11 +254,15 @@ def entity_of(answer: httpx.Response) -> Entity:
 
 
 class Hub:
-    """A hub and its callers. All clients that it creates are closed with it."""
+    """A hub and its callers. All clients that it creates are closed with it. `transport`: that of the clients, if not
+    httpx's own."""
 
-    def __init__(self, process: HubProcess, database: Database) -> None:
+    def __init__(
+        self, process: HubProcess, database: Database, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self.process = process
         self.database = database
+        self._transport = transport
         self.admin: Client
         self._clients = AsyncExitStack()
 
@@ -264,7 +279,7 @@ class Hub:
     def client(self, token: str | None = None, user: Entity | None = None, **headers: str) -> Client:
         """Return a caller with a bearer token, or without credentials."""
         credentials = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        client = Client(self.url, credentials | dashed(headers), user)
+        client = Client(self.url, credentials | dashed(headers), user, self._transport)
         self._clients.push_async_callback(client.close)
         return client
 
