@@ -18,7 +18,7 @@ from stores.compound import CompoundIndex
 from stores.cursor import Key
 from stores.mongo import keyset, position
 from stores.mongo.batched_reads import BatchedReads
-from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, revision, with_revision
+from stores.mongo.codec import CODEC, Document, dumps, entity_of, entity_text, entity_texts, revision, with_revision
 from stores.mongo.compile import compile_filter, compile_projection, conjunction
 from stores.mongo.connection import Connection, Session
 from stores.mongo.documents import Row, document_groups
@@ -42,6 +42,9 @@ STREAM_BATCH: Final = 500
 
 Render = Callable[[Document], bytes]
 """Converts a document to the JSON text that is shown."""
+
+RenderAll = Callable[[Sequence[Document]], list[bytes]]
+"""Converts several documents."""
 
 _AT_ONCE: Final = 16
 """Collections that are queried at the same time."""
@@ -77,7 +80,7 @@ class Reader:
 
     async def find(self, store: str, query: Query, projection: Projection, before_long: BeforeLong | None) -> Listing:
         selection = self._selection(store, query, projection)
-        render = renderer_of(projection)
+        render = group_renderer_of(projection)
         with store_errors():
             rows, at, is_all = await self._head(selection, query.offset, query.limit + 1)
             if not is_all:
@@ -92,12 +95,12 @@ class Reader:
         texts = await self._texts(store, rows, render)
         return Listing(self._position(at), following, b"[" + b",".join(texts) + b"]")
 
-    async def _texts(self, store: str, rows: Sequence[Row], render: Render) -> list[bytes]:
+    async def _texts(self, store: str, rows: Sequence[Row], render: RenderAll) -> list[bytes]:
         """Return the documents as JSON texts, and let other tasks run in between."""
         texts: list[bytes] = []
         turn = Turn()
         for documents in document_groups(rows):
-            texts += map(render, documents)
+            texts += render(documents)
             if turn.is_over:
                 await turn.pass_on()
         if texts:
@@ -124,7 +127,7 @@ class Reader:
         return rows, at, not cursor["id"] and (len(rows) < wanted or wanted == limit)
 
     async def _long(
-        self, selection: Selection, query: Query, render: Render, head: list[Row], at: Timestamp
+        self, selection: Selection, query: Query, render: RenderAll, head: list[Row], at: Timestamp
     ) -> Listing:
         """Return a list that is streamed: `head` has been read, and the rest will be read at the same cluster time."""
         keys = selection.keys_only().command(query.offset + query.limit - 1, 2)
@@ -135,7 +138,7 @@ class Reader:
         return Listing(self._position(at), following, body)
 
     async def _stream(
-        self, selection: Selection, query: Query, render: Render, head: list[Row], at: Timestamp
+        self, selection: Selection, query: Query, render: RenderAll, head: list[Row], at: Timestamp
     ) -> AsyncIterator[bytes]:
         pieces = _Pieces(self._chunk_bytes)
         async with aclosing(self._batches(selection, query, head, at)) as batches:
@@ -323,3 +326,11 @@ def renderer_of(projection: Projection) -> Render:
         return entity_text
     view = compile_view(projection)
     return lambda document: dumps(view(with_revision(document)))
+
+
+def group_renderer_of(projection: Projection) -> RenderAll:
+    """Return the function that converts several documents."""
+    if projection.everything:
+        return entity_texts
+    render = renderer_of(projection)
+    return lambda documents: [render(document) for document in documents]
