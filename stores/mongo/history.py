@@ -247,7 +247,7 @@ def _old_value(record: Document, name: str) -> Any:
 
 def _id_of(change: Change, epoch: position.Epoch) -> str:
     """Return the change's place in the feed as text that sorts in the order of the feed."""
-    return str((position.parse(epoch, change.position).token or {})["_data"])
+    return position.token_text(epoch, change.position)
 
 
 def _record_of(change: Change, epoch: position.Epoch) -> Document:

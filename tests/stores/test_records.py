@@ -70,6 +70,8 @@ def test_anything_else_is_no_id(value: object) -> None:
         ({"a": None}, {}, {}),
         ({"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}, {}),
         ({"a": [1, 2]}, {"a": [2, 1]}, {"a": ([1, 2], [2, 1])}),
+        (None, {"_id": "1", "a": None, "b": False, "c": 0}, {"b": (None, False), "c": (None, 0)}),
+        ({"a": True, "b": 1, "c": "1"}, {"a": 1, "b": 1.0, "c": 1}, {"a": (True, 1), "c": ("1", 1)}),
     ],
 )
 def test_a_difference_names_the_fields_that_changed(before: Any, after: Any, changed: Any) -> None:
