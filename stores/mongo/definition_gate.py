@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Final
 
@@ -50,7 +50,7 @@ class _Keys:
 
     def are_changed(self, keys: Iterable[str]) -> bool:
         """Return whether one of the keys is changed now."""
-        return any(key in self.changes for key in keys)
+        return bool(self.changes) and any(key in self.changes for key in keys)
 
     async def passed(self, keys: Sequence[str]) -> None:
         """Wait while one of the keys is changed. Raises TooManySlowWrites."""
@@ -60,18 +60,21 @@ class _Keys:
             while change := next((self.changes[key] for key in keys if key in self.changes), None):
                 await change.ended.wait()
 
-    @contextmanager
-    def relied_on(self, keys: Sequence[str]) -> Iterator[None]:
-        self.relying.update(keys)
-        try:
-            yield
-        finally:
-            self.relying.subtract(keys)
-            for key in keys:
-                if not self.relying[key]:
-                    del self.relying[key]
-                    if (change := self.changes.get(key)) is not None:
-                        change.free.set()
+    def rely(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.relying[key] += 1
+
+    def leave(self, keys: Sequence[str]) -> None:
+        """End what `rely` began."""
+        for key in keys:
+            self.relying[key] -= 1
+            if not self.relying[key]:
+                del self.relying[key]
+                if (change := self.changes.get(key)) is not None:
+                    change.free.set()
+
+    def relied_on(self, keys: Sequence[str]) -> AbstractContextManager[None]:
+        return _Reliance(self, keys)
 
     @contextmanager
     def changed(self, keys: Sequence[str]) -> Iterator[list[_Change]]:
@@ -85,6 +88,37 @@ class _Keys:
             for key, change in made.items():
                 del self.changes[key]
                 change.ended.set()
+
+
+class _Reliance:
+    """Context for a commit that relies on keys. Every commit enters some; contexts made of generators cost three times
+    as much."""
+
+    def __init__(self, all_keys: _Keys, keys: Sequence[str]) -> None:
+        self._all = all_keys
+        self._keys = keys
+
+    def __enter__(self) -> None:
+        self._all.rely(self._keys)
+
+    def __exit__(self, *_: object) -> None:
+        self._all.leave(self._keys)
+
+
+class _RelyingCommit:
+    """The context of `DefinitionGate.relying_on`. `enter` waits until the keys may be relied on."""
+
+    def __init__(self, all_keys: _Keys, keys: Sequence[str], enter: Callable[[], Awaitable[None]]) -> None:
+        self._all = all_keys
+        self._keys = keys
+        self._enter = enter
+
+    async def __aenter__(self) -> None:
+        await self._enter()
+        self._all.rely(self._keys)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._all.leave(self._keys)
 
 
 async def _all_free(changes: Sequence[_Change]) -> None:
@@ -106,19 +140,19 @@ class DefinitionGate:
         self._definitions = _Keys()
         self._targets = _Keys()
 
-    @asynccontextmanager
-    async def relying_on(self, definition: Definitions, writes: Sequence[Write] = ()) -> AsyncIterator[None]:
+    def relying_on(self, definition: Definitions, writes: Sequence[Write] = ()) -> AbstractAsyncContextManager[None]:
         """Context for a commit of values that were checked against a definition, or several. Raises DefinitionChanged,
         and TooManySlowWrites."""
         definitions = each_of(definition)
         keys, stores = [each.id for each in definitions], _referable(definitions, writes)
-        await self._passed(keys, stores)
-        self._superseded.check(definition)
-        with self._definitions.relied_on(keys):
-            yield
 
-    @contextmanager
-    def attempt(self, definition: Definitions, writes: Sequence[Write]) -> Iterator[None]:
+        async def enter() -> None:
+            await self._passed(keys, stores)
+            self._superseded.check(definition)
+
+        return _RelyingCommit(self._definitions, keys, enter)
+
+    def attempt(self, definition: Definitions, writes: Sequence[Write]) -> AbstractContextManager[None]:
         """Context for one attempt of a commit that relies on a definition: meanwhile no other definition comes to refer
         to its store. The commit may have waited since it passed `relying_on`. Raises DefinitionChanged."""
         self._superseded.check(definition)
@@ -126,8 +160,7 @@ class DefinitionGate:
         for store in stores:
             if self._targets.are_changed((store,)):
                 raise DefinitionChanged(store)  # it waits in `relying_on` again, where it holds no turn
-        with self._targets.relied_on(stores):
-            yield
+        return self._targets.relied_on(stores)
 
     def is_free_for(self, writes: Sequence[Write]) -> bool:
         """Return whether `changing` would not wait."""

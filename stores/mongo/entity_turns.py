@@ -10,7 +10,7 @@ all the others.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -28,14 +28,14 @@ class EntityTurns:
     def __init__(self) -> None:
         self._turns: WeakValueDictionary[EntityKey, FairSemaphore] = WeakValueDictionary()
 
-    @asynccontextmanager
-    async def of(self, writes: Sequence[Write], by: str | None) -> AsyncIterator[None]:
+    def of(self, writes: Sequence[Write], by: str | None) -> AbstractAsyncContextManager[None]:
         """Wait for the turns of a user's commit at its entities, and hold them while the block runs. Raises
         TooManySlowWrites."""
         keys = self._keys(writes)
-        if not keys:
-            yield
-            return
+        return self._turn(keys, by) if keys else nullcontext()
+
+    @asynccontextmanager
+    async def _turn(self, keys: Sequence[EntityKey], by: str | None) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             async with longest_wait():
                 for key in keys:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Final
 
 from pymongo.errors import (
@@ -104,18 +104,27 @@ _PASSING_LABELS: Final = (
 )
 
 
-@contextmanager
-def store_errors() -> Iterator[None]:
+class _Translation:
+    """The context of `store_errors`: an object without state, since every read and commit enters it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PyMongoError):
+            translated = translate(error)
+            if translated is not None:
+                raise translated from error
+        elif isinstance(error, DocumentTooLarge):
+            raise _too_large() from error
+
+
+_TRANSLATION: Final = _Translation()
+
+
+def store_errors() -> AbstractContextManager[None]:
     """Raise PyMongo's errors as StoreError. Errors without a translation (defects of the hub) pass unchanged."""
-    try:
-        yield
-    except PyMongoError as error:
-        translated = translate(error)
-        if translated is None:
-            raise
-        raise translated from error
-    except DocumentTooLarge as error:
-        raise _too_large() from error
+    return _TRANSLATION
 
 
 @contextmanager
