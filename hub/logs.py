@@ -79,13 +79,17 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        return f"{self.formatTime(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
+        second = self._text if int(record.created) == self._second else self._begin(record)
+        return f"{second},{int(record.msecs):03} {record.levelname:7} {record.name}: {record.getMessage()}"
+
+    def _begin(self, record: logging.LogRecord) -> str:
+        """Return the time of a record in a new second, without milliseconds."""
+        self._second = int(record.created)
+        self._text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._second))
+        return self._text
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (the parent's)
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._text = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        return f"{self._text},{int(record.msecs):03}"
+        return f"{self._begin(record)},{int(record.msecs):03}"
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, cast
+from typing import Any, Generic
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -85,12 +85,14 @@ class Endpoint(Generic[C]):
         await answer.send(scope, send)
 
     async def _answer(self, call: Call, operations: dict[str, Operation[C]]) -> Answer:
-        operation = operations.get(call.method)
+        operation = operations.get(call.scope["method"])
         if operation is None:
             return await self._dialect.unmatched(call, operations)
         call.scope["hub.operation"] = operation.name
         if operation.open:
-            return await cast("OpenHandler[C]", operation.handler)(self._context, call)
+            answer_anyone: OpenHandler[C] = operation.handler  # type: ignore[assignment]
+            return await answer_anyone(self._context, call)
+        handler: Handler[C] = operation.handler  # type: ignore[assignment]
         while True:
             principal = await self._dialect.authenticate(call)
             READER.set(principal.user_id)
@@ -99,6 +101,6 @@ class Endpoint(Generic[C]):
                 active.authenticated(principal.user_id)
             self._dialect.admit(operation, call, principal)
             try:
-                return await cast("Handler[C]", operation.handler)(self._context, call, principal)
+                return await handler(self._context, call, principal)
             except CallerChanged:
                 continue  # authorise again with the current principal; the body has already arrived

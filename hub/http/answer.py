@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.types import Scope, Send
@@ -17,6 +17,8 @@ from hub.http.errors import ClientTooSlow
 from hub.http.scope import WHOLE_ANSWER
 
 JSON_TYPE = b"application/json"
+NOT_MODIFIED: Final = int(HTTPStatus.NOT_MODIFIED)
+"""A constant, since Python calls functions to read a member of an enumeration and to compare it."""
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Answer:
         if isinstance(self.body, bytes):
             body = self.body
             is_large = len(body) >= SMALLEST
-            has_length = self.status != HTTPStatus.NOT_MODIFIED  # there, it would be the length of the client's copy
+            has_length = self.status != NOT_MODIFIED  # there, it would be the length of the client's copy
             if not has_length:
                 headers += variation(scope)
             elif is_large:

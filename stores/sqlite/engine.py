@@ -190,8 +190,9 @@ class SQLiteEngine:
         sql = f"SELECT CAST(doc AS BLOB), rev FROM {table.table} WHERE {condition} AND id=?{len(values) + 1}"
         bound = (*values, id)
         if projection.everything:
+            found: tuple[bytes, int] | None
             found = await self._readers.run(lambda connection: connection.execute(sql, bound).fetchone())
-            return cast(tuple[bytes, int] | None, found)
+            return found
         render = lists.renderer_of(projection)
 
         def read(connection: apsw.Connection) -> tuple[bytes, int] | None:
