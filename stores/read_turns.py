@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from stores.errors import TooManySlowReads
+from stores.tracebacks import drop_tracebacks
 from stores.turns import Occupancy, Queue
 
 T = TypeVar("T")
@@ -115,8 +116,10 @@ class ReadTurns:
         else:
             slot = await self._wait(self._fresh, owner, ends)
         if slot is self._short:
-            with suppress(self._too_long):
+            try:
                 return await self._read(slot, owner, read, min(self._limits.moment, self._limits.timeout))
+            except self._too_long as error:
+                drop_tracebacks(error)
             slot = await self._long_slot(owner, ends)
         return await self._read(slot, owner, read, self._limits.timeout)
 
@@ -179,6 +182,7 @@ class ReadTurns:
                 work.add_done_callback(lambda done: self._leave_after(done, slots, owner))
             else:
                 self._leave(slots, owner)
+            del work  # its error would keep this frame, and this frame the read
 
     def _leave_after(self, done: asyncio.Future[T], slots: ReadSlots, owner: str) -> None:
         if not done.cancelled():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -178,3 +180,34 @@ async def test_pieces_of_long_lists_have_places_of_their_own() -> None:
     for name in ("a1", "a2", "b1", "a3"):
         await readers.end(name)
     assert [await task for task in tasks] == ["a1", "a2", "b1", "a3"]
+
+
+async def test_a_read_that_is_done_again_is_freed_without_the_garbage_collector() -> None:
+    """Its first error would keep it, through the frames that the error has passed."""
+    reads, loop = turns(long=(1, 1)), asyncio.get_running_loop()
+
+    def failing_once() -> Callable[[float], asyncio.Future[str]]:
+        errors = [TooLong()]
+
+        def read(seconds: float) -> asyncio.Future[str]:
+            done = loop.create_future()
+            if errors:
+                done.set_exception(errors.pop())
+            else:
+                done.set_result("done")
+            return done
+
+        return read
+
+    read = failing_once()
+    held = weakref.ref(read)
+    gc.disable()
+    try:
+        async with reads.long_slot():
+            task = asyncio.create_task(reads.run(read))
+            await rest()
+        assert await task == "done"
+        del read, task
+        assert held() is None
+    finally:
+        gc.enable()
