@@ -174,7 +174,7 @@ async def test_conditions_are_decided_with_the_change(engine: Engine) -> None:
         await engine.commit([Update(STORE, made["_id"], {}, revs=frozenset({1}), compute=compute)], USER)
 
 
-@pytest.mark.parametrize("each", [10, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("each", [10, pytest.param(100, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
 async def test_increments_of_many_clients_are_exact(engine: Engine, each: int) -> None:
     """64 clients increment one entity 100 times each: none is refused, none is lost, each is a change of its own."""
     made = await insert_one(engine, n=0, price=0)
