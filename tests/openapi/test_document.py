@@ -15,13 +15,16 @@ from auth.policy import authorize
 from auth.system_stores import SYSTEM_STORES
 from hub.dialects.platform.openapi import OPERATIONS
 from hub.dialects.platform.parameter_components import store_parameters
+from hub.dialects.platform.parameters import ListParameters
 from hub.dialects.platform.schemas import conditions_schema, sent_field, shared_schemas, shown_field, store_schemas
 from hub.dialects.platform.system_schemas import refined
 from hub.http.errors import STATUS, tags_of
+from hub.services.key_fields import with_keys
 from stores.definitions import parse_definition
 from stores.errors import InvalidEntity, InvalidQuery
 from stores.field_definitions import FIELD_SETTINGS
 from stores.fields import FIELD_TYPES
+from stores.parse import FilterLimits, number
 from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPEN, OPTIONS, SCHEMALESS, STORES
 from tests.support.hub import Client, Hub
 from tests.support.principals import user
@@ -198,6 +201,34 @@ def test_the_document_and_the_hub_agree_on_paths(definition: dict[str, Any], pat
     assert is_valid(path, schemas[f"{store.name}.path"]) is (is_taken or path in EXPANDED)
 
 
+TEXTS = [
+    "1", "-1.5e3", "0", "-0", "007", "1234567890123456789", "99999999999999999999", "1,2", "1,null", "1,", ",1", "1, 2",
+    '1,"2"', "null", "null,null", "true", "true,false", "True", "true,x", "", ",", "x", "a,b", '"a, b",c',
+    '"a ""b"", c"', '"a', '"a"b', 'a"b', '"a""', "2020-02-29",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["_at", "time", "_rev", "owner", "other", "number", *(f["id"] for f in ONE_OF_EACH)])
+@pytest.mark.parametrize("operator", ["", "[eq]", "[gt]", "[in]", "[nin]"])
+def test_the_document_and_the_hub_agree_on_values_in_parameters(field: str, operator: str) -> None:
+    """Of system fields, of fields of each type, of a Reference by a number, and of fields without a type."""
+    orders = parse_definition({"name": "orders", "fields": [{"id": "n", "type": "Number", "unique": True}]})
+    by_number = {"id": "number", "type": "Reference", "store": "orders", "by": "n"}
+    definition = parse_definition({"name": "mixed", "open": True, "fields": [*ONE_OF_EACH, by_number]})
+    store = with_keys(definition, {"orders": orders})
+    name = field + operator
+    patterns = conditions_schema(store, bulk=False)["patternProperties"]
+    [schema] = [schema for pattern, schema in patterns.items() if re.search(pattern, name)]
+    view = authorize(user(), store, "GET")
+    for text in TEXTS:
+        try:
+            ListParameters(view, [(name, text)], FilterLimits(), 10).where()
+            is_taken = True
+        except InvalidQuery:
+            is_taken = False
+        assert (is_valid(text, schema) or is_valid(number(text), schema)) is is_taken, text
+
+
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "Boolean": ([True, False], [0, "true"]),
     "ColorSwatch": (["#00ffAA"], ["#00ffA", "red", 7]),
@@ -336,6 +367,8 @@ def is_valid(value: object, schema: dict[str, Any]) -> bool:
     [
         "a.b",
         ["status", "-price"],
+        ["--price", "a9.b9", "-²"],
+        ".".join("a" * 100),
         {"fields": ["number"], "unique": True, "where": {"state": "open"}},
         {"fields": ["a"], "where": {"b.c": None, "d": {"$in": [1, "x", True]}, "e": {"$gte": 1, "$lt": 5}}},
         {"fields": ["a"], "where": {"b": {"$exists": True}, "c": {"$eq": 1}}},
@@ -353,6 +386,17 @@ def test_every_kind_of_index_is_in_the_schema(index: object) -> None:
         [],
         ["a", "a"],
         ["a", "b.0"],
+        ["-9"],
+        ["a", "-9.b"],
+        ["-"],
+        ["-$a"],
+        ["-_by.b"],
+        "9",
+        "_by",
+        "a\0",
+        ".".join("a" * 101),
+        {"fields": ["-9"]},
+        {"fields": ["a"], "where": {"9": 1}},
         [*"abcdefghi"],
         {"unique": True},
         {"fields": ["a"], "sparse": True},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
+from hub.dialects.platform.parameter_components import shared_parameters
 from stores.records import Entity
 from tests.platform.answers import refused
 from tests.support.hub import Client, Hub, entity_of
@@ -19,6 +21,8 @@ async def write(client: Client, method: str, path: str, **headers: str) -> Any:
     return await client.request(method, path, headers=sent, **more)
 
 
+SENT_ETAGS = shared_parameters(10)["ifMatch"]["schema"]
+"""Their schema in the OpenAPI document."""
 WRITES = [("PATCH", ""), ("PUT", ""), ("DELETE", ""), ("PUT", "/access")]
 
 
@@ -54,6 +58,34 @@ async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: 
     refused(await write(user, method, path, if_match='"2"'), 412)
     assert await user.see(store, made["_id"]) == made
     assert (await write(user, method, path, if_match='"1"')).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("value", ["1", "nonsense", '"1', '"1" "2"', '"2", 1', '> W"z\'H"j', "*, *", '"a b"', ","])
+async def test_a_header_that_is_no_list_of_etags_is_refused(user: Client, store: str, header: str, value: str) -> None:
+    """What is read in part would protect in part. Only a read with If-None-Match is answered: that saves an answer at
+    most."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    pattern = SENT_ETAGS["pattern"]
+    assert not re.search(pattern, value)
+    for method, end in WRITES:
+        refused(await write(user, method, path + end, **{header: value}), 400, header)
+    read = await user.request("GET", path, headers={header: value})
+    if header == "If-Match":
+        refused(read, 400, header)
+    else:
+        assert entity_of(read) == made
+
+
+@pytest.mark.parametrize("value", ['"1"', 'W/"1"', '"1", "x"', '"1","2"', ',"7" ,, W/"1",', "*"])
+async def test_lists_of_etags_are_read_as_rfc_9110_says(user: Client, store: str, value: str) -> None:
+    """Empty elements count for nothing (5.6.1.2)."""
+    made = await user.make(store, n=1)
+    path = f"/{store}/{made['_id']}"
+    assert re.search(SENT_ETAGS["pattern"], value)
+    refused(await write(user, "PATCH", path, if_none_match=value), 412)
+    assert (await write(user, "PATCH", path, if_match=value)).status_code == 200
 
 
 async def test_several_lines_of_one_condition_count_together(user: Client, store: str) -> None:

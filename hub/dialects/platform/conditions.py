@@ -15,6 +15,11 @@ _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 """A weak tag counts like a strong one. RFC 9110 (13.1.1) wants a strong comparison for If-Match, but proxies weaken the
 tags of answers that they compress, such as nginx with `gzip on`, and clients behind them could not write safely. The
 tag is the revision of the entity, not of its coding: a weak one names the same state."""
+_ETAGC: Final = r"[!\x23-\x7e\x80-\xff]"
+_LISTED: Final = f'(?:W/)?"{_ETAGC}*"'
+ETAGS: Final = rf"[ \t,]*{_LISTED}(?:[ \t]*,[ \t,]*{_LISTED})*[ \t,]*"
+"""The pattern of a list of ETags (RFC 9110, 8.8.3), in which elements may be empty (5.6.1.2)."""
+_ETAGS: Final = re.compile(ETAGS)
 _REVISION: Final = re.compile("0|[1-9][0-9]{0,17}")
 """A tag is compared literally: `"01"` is not a revision."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
@@ -41,7 +46,7 @@ def expected_revisions(call: Call) -> Revisions | None:
     """Return the revisions at which If-Match and If-None-Match allow a write; None allows any.
 
     A write always needs an existing entity, so ``If-None-Match: *`` allows no revision. Raises BadRequest for a header
-    without an ETag, and for If-Unmodified-Since: times are too coarse to protect a write.
+    that is no list of ETags, and for If-Unmodified-Since: times are too coarse to protect a write.
     """
     given = preconditions(call)
     if given is None:
@@ -62,10 +67,9 @@ def revisions(given: dict[bytes, str], header: bytes) -> frozenset[int] | None:
     text = given.get(header)
     if text is None or text.strip() == "*":
         return None
-    tags = _ETAG.findall(text)
-    if not tags:
+    if not _ETAGS.fullmatch(text):
         raise BadRequest(_NAMES[header], 'Takes an ETag such as "3".')
-    return frozenset(int(tag) for tag in tags if _REVISION.fullmatch(tag))
+    return frozenset(int(tag) for tag in _ETAG.findall(text) if _REVISION.fullmatch(tag))
 
 
 def check_read(call: Call, rev: int) -> None:
@@ -90,7 +94,10 @@ def check_expanded_read(call: Call, rev: int) -> None:
 
 
 def not_modified(if_none_match: str, rev: int) -> bool:
-    return if_none_match.strip() == "*" or str(rev) in _ETAG.findall(if_none_match)
+    """Return whether a read is answered without the entity. A header that is no list of ETags asks for the entity."""
+    if str(rev) in _ETAG.findall(if_none_match):
+        return _ETAGS.fullmatch(if_none_match) is not None
+    return if_none_match.strip() == "*"
 
 
 def refuse_preconditions(call: Call) -> None:

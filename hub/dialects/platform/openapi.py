@@ -152,7 +152,7 @@ def _path_parameters(call: Operation, any_store: bool) -> list[Schema]:
 def _headers(call: Operation) -> list[Schema]:
     names = []
     if call.conditional:
-        names += ["ifMatch", "ifNoneMatch"]
+        names += ["ifMatch", "ifNoneMatchOfRead" if call.method == "GET" else "ifNoneMatch"]
     if call.idempotent:
         names.append("idempotencyKey")
     return [ref(name, "parameters") for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hub.dialects.platform.conditions import ETAGS
 from hub.dialects.platform.operations import Operation
 from hub.dialects.platform.schemas import ANY_STORE, ID, conditions_schema
 from hub.openapi.schemas import JSON, Schema, header_parameter, path, query, ref
@@ -24,8 +25,7 @@ _INSTANT: Final[Schema] = {
 }
 _MATCH: Final[Schema] = {
     "type": "string",
-    "format": "entity-tags",
-    "pattern": r'^(\*|"[0-9]+"(, *"[0-9]+")*)$',
+    "pattern": rf"^(?:\*|{ETAGS})$",
     "examples": ['"3"'],
 }
 _TIME_RANGE: Final = "Unix milliseconds or ISO 8601 (no zone: UTC), inclusive"
@@ -63,8 +63,11 @@ def shared_parameters(most: int) -> dict[str, Schema]:
         "since": query("since", {"type": "string", "format": "position"}, "A position: only the changes after it"),
         "all": query("all", {"const": True}, "Every visible entity; not together with a filter"),
         "ifMatch": header_parameter("If-Match", _MATCH, "412 unless the entity is at one of these revisions"),
-        "ifNoneMatch": header_parameter(
-            "If-None-Match", _MATCH, "304 for a read, 412 for a write, if the entity is at one of these revisions"
+        "ifNoneMatch": header_parameter("If-None-Match", _MATCH, "412 if the entity is at one of these revisions"),
+        "ifNoneMatchOfRead": header_parameter(
+            "If-None-Match",
+            {"type": "string", "examples": ['"3"']},
+            "304 if the entity is at one of these revisions; text that is no list of ETags has no effect",
         ),
         "idempotencyKey": header_parameter(
             "Idempotency-Key",

@@ -55,7 +55,8 @@ def system_paths(names: Iterable[str]) -> str:
 def typed_paths(fields: Iterable[Field], segment: str) -> Iterator[tuple[str, ParameterForm]]:
     """Yield (pattern of the paths, form of their values) for fields and for those inside of objects."""
     for field in fields:
-        yield _below(literal(field.id), segment) if field.kind.free else _field_pattern(field), field.kind.parameter
+        paths = _below(literal(field.id), segment) if field.kind.free else _field_pattern(field)
+        yield paths, field.typed.kind.parameter
         for inner, form in typed_paths(field.fields, segment):
             yield rf"{_field_pattern(field)}\.{inner}", form
 

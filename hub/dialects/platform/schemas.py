@@ -7,6 +7,7 @@ after a redefinition of the store: it requires only the fields that the hub itse
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -187,37 +188,54 @@ def conditions_schema(definition: StoreDefinition, *, bulk: bool) -> Schema:
     those of a `bulk` change an empty list cannot be excluded."""
     by_form: dict[ParameterForm, list[str]] = {form: [] for form in ParameterForm}
     by_form[ParameterForm.TEXT].append(system_paths(_SYSTEM_TEXTS))
-    by_form[ParameterForm.NUMBER].append(system_paths(SYSTEM_NUMBERS))
     for pattern, form in typed_paths([field for field in definition.fields if not field.hidden], IN_NAME):
         by_form[form].append(pattern)
     kinds = {f"(?:{'|'.join(patterns)})": _VALUES[form] for form, patterns in by_form.items() if patterns}
+    kinds[system_paths(SYSTEM_NUMBERS)] = _Values(_NUMBER, {"type": "number"})
     if definition.open:
-        kinds[free_paths(definition, IN_NAME)] = {"type": "string"}
+        kinds[free_paths(definition, IN_NAME)] = _VALUES[ParameterForm.OTHER]
     return _conditions(kinds, bulk)
 
 
 _SYSTEM_TEXTS: Final = ("owner", "group", "access", "branch")
-_VALUES: Final[Mapping[ParameterForm, Schema]] = {
-    ParameterForm.TEXT: {"type": "string"},
-    ParameterForm.NUMBER: {"type": "number"},
-    ParameterForm.BOOLEAN: {"type": "string", "enum": ["true", "false", "null"]},
-    ParameterForm.OTHER: {"type": "string"},
+_NUMBER: Final = r"-?(?:0|[1-9][0-9]{0,17}|[1-8][0-9]{18})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?"
+"""Pattern of a number in a list. The hub takes one that fits neither in 64 bits nor in a double for text: the pattern
+has none of these, and lacks a few near these bounds that fit."""
+_TEXT: Final = r'(?:"[^"]*(?:""[^"]*)*"|(?:[^",][^,]*)?)'
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """The values of parameters: the pattern of an item of a list, and the schema of a single value."""
+
+    item: str
+    single: Schema
+
+    @property
+    def listed(self) -> Schema:
+        pattern = f"^{self.item}(?:,{self.item})*$"
+        return {"type": "string", "pattern": pattern, "description": "Separated by commas"}
+
+
+_ANY_TEXT: Final = _Values(_TEXT, {"type": "string"})
+_VALUES: Final[Mapping[ParameterForm, _Values]] = {
+    ParameterForm.TEXT: _ANY_TEXT,
+    ParameterForm.NUMBER: _Values(f"(?:{_NUMBER}|null)", {"anyOf": [{"type": "number"}, {"const": "null"}]}),
+    ParameterForm.BOOLEAN: _Values("(?:true|false|null)", {"type": "string", "enum": ["true", "false", "null"]}),
+    ParameterForm.OTHER: _ANY_TEXT,
 }
 
 
-_LISTED: Final[Schema] = {"type": "string", "description": "Separated by commas"}
-
-
-def _conditions(kinds: Mapping[str, Schema], bulk: bool) -> Schema:
+def _conditions(kinds: Mapping[str, _Values], bulk: bool) -> Schema:
     compared = "|".join(op for op in OPERATORS if op not in ("in", "nin", "exists", "contains", "startswith"))
     reserved = "|".join(RESERVED)
     patterns: dict[str, Schema] = {r"^_id(?:\[(?:eq|ne)\])?$": ID}
-    for paths, value in kinds.items():
-        patterns[f"^(?!(?:{reserved})$){paths}$"] = value
-        patterns[rf"^{paths}\[(?:{compared})\]$"] = value
+    for paths, values in kinds.items():
+        patterns[f"^(?!(?:{reserved})$){paths}$"] = values.single
+        patterns[rf"^{paths}\[(?:{compared})\]$"] = values.single
         patterns[rf"^{paths}\[(?:contains|startswith)\]$"] = {"type": "string"}
-        patterns[rf"^{paths}\[in\]$"] = _LISTED
-        patterns[rf"^{paths}\[nin\]$"] = _LISTED | ({"minLength": 1} if bulk else {})
+        patterns[rf"^{paths}\[in\]$"] = values.listed
+        patterns[rf"^{paths}\[nin\]$"] = values.listed | ({"minLength": 1} if bulk else {})
         patterns[rf"^{paths}\[exists\]$"] = {"type": "string", "enum": ["true", "false"]}
     return {"type": "object", "patternProperties": patterns, "additionalProperties": False}
 

@@ -14,17 +14,20 @@ from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
 from stores.fields.references import LARGEST_START
 from stores.index_definitions import MOST_INDEX_CONDITIONS, MOST_INDEX_FIELDS, MOST_INDEX_VALUES
+from stores.parse import MOST_SEGMENTS
+from stores.records import WRITER_FIELD
 from stores.relation import ON_DELETE
 
 ID: Final[Schema] = {"$ref": "#/components/schemas/Id"}
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
-_SEGMENT: Final = r"(?![0-9]+(\.|$))[^.$][^.]*"
-_PATH: Final[Schema] = {"type": "string", "pattern": rf"^{_SEGMENT}(\.{_SEGMENT})*$"}
+_SEGMENT: Final = r"(?![0-9]+(\.|$))[^.$\x00][^.\x00]*"
+_DOTTED: Final = rf"(?!{WRITER_FIELD}(\.|$)){_SEGMENT}(\.{_SEGMENT}){{0,{MOST_SEGMENTS - 1}}}"
+_PATH: Final[Schema] = {"type": "string", "pattern": f"^{_DOTTED}$"}
 _PATHS: Final[Schema] = {"type": "array", "items": _PATH}
 _INDEX_FIELDS: Final[Schema] = {
     "type": "array",
-    "items": {"type": "string", "pattern": rf"^-?{_SEGMENT}(\.{_SEGMENT})*$"},
+    "items": {"type": "string", "pattern": rf"^(-|(?!-)){_DOTTED}$"},
     "minItems": 1,
     "maxItems": MOST_INDEX_FIELDS,
     "uniqueItems": True,
@@ -57,7 +60,7 @@ _INDEX: Final[Schema] = {
         "unique": _FLAG | {"description": "Whether no two entities may have the same values"},
         "where": {
             "type": "object",
-            "propertyNames": {"pattern": rf"^(?!_(id|rev|at)$){_SEGMENT}(\.{_SEGMENT})*$"},
+            "propertyNames": {"pattern": rf"^(?!_(id|rev|at)$){_DOTTED}$"},
             "additionalProperties": _INDEX_CONDITION,
             "description": f"The entities that the index covers; at most {MOST_INDEX_CONDITIONS} conditions",
         },
