@@ -90,13 +90,14 @@ class Reads:
 
     def keep_page(self, seat: Seat, listed: dict[Kept, httpx.Response]) -> None:
         """Keep the list for one of the seat's views, if there is none yet."""
-        views = [each for each in seat.kept if each in listed]
+        holder = self._state.now.holders[seat.token]
+        # A client that has just left keeps views that its user may not read any more.
+        views = [each for each in seat.kept if each in listed and holder.may_read(each.store)]
         if views and seat.page is None:
             kept = views[self._turn % len(views)]
             entities = {entity["_id"]: entity for entity in listed[kept].json()}
             position = listed[kept].headers["x-position"]
-            visibility = self._state.now.holders[seat.token].visibility()
-            seat.page = Page(kept, position, entities, len(self._state.moments) - 1, visibility)
+            seat.page = Page(kept, position, entities, len(self._state.moments) - 1, holder.visibility())
 
     async def _check_delta(self, seat: Seat) -> None:
         """Check that a list and its changes since then are the list of now."""
