@@ -293,7 +293,7 @@ def read_literal_cell(text: str) -> Json:
     return LITERALS[text] if text in LITERALS else read_untyped_cell(text)
 
 
-def _parse_text(text: str) -> Json:
+def parse_text(text: str) -> Json:
     """Return the text without quotes, or None for an unquoted null. Quotes are only needed for the text "null"."""
     if text == "null":
         return None
@@ -319,7 +319,7 @@ def _parse_boolean(text: str) -> Json:
 
 
 _PARSERS = {
-    ParameterForm.TEXT: _parse_text,
+    ParameterForm.TEXT: parse_text,
     ParameterForm.NUMBER: _parse_number_or_null,
     ParameterForm.BOOLEAN: _parse_boolean,
     ParameterForm.OTHER: scalar,

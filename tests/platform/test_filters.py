@@ -236,7 +236,14 @@ async def test_a_quote_that_encloses_no_whole_item_is_refused(user: Client, bare
 async def test_ids_are_compared_as_ids(user: Client, store: str) -> None:
     """Upper and lower case are equal; values that are not ids are refused in comparisons of ids."""
     a, b = await user.make_all(store, [{"n": 1}, {"n": 2}])
-    for query in (f"_id={a['_id']}", f"_id={a['_id'].upper()}", f"_id[in]={a['_id']}", f"_id[ne]={b['_id']}"):
+    for query in (
+        f"_id={a['_id']}",
+        f"_id={a['_id'].upper()}",
+        f"_id[in]={a['_id']}",
+        f"_id[ne]={b['_id']}",
+        f'_id="{a["_id"]}"',
+        f'_id[in]="{a["_id"]}"',
+    ):
         assert await found(user, store, query) == [1]
     assert await found(user, store, f"_id[gt]={a['_id']}&_id[lte]={b['_id']}") == [2]
     refused(await user.get(f"/{store}?_id=5"), 400, "_id")

@@ -18,7 +18,7 @@ from stores.aggregation import MOST_GROUPS, Aggregation
 from stores.bounds import Limit
 from stores.cursor import decode_cursor
 from stores.errors import InvalidQuery
-from stores.fields.base import parse_number
+from stores.fields.base import parse_number, parse_text
 from stores.limits import parse_exactly
 from stores.parse import FilterLimits, FilterParser, check_folded, parse_only, parse_path, parse_sort, scalar
 from stores.parse_aggregation import parse_dimensions, parse_group_sort, parse_measures
@@ -212,7 +212,7 @@ class ListParameters:
     def typed(self, path: str, text: str) -> Json:
         """Return the value of a parameter's text, by the type of the field at this path. Raises InvalidQuery."""
         if path in _SYSTEM_TEXTS:
-            return None if text == "null" else text
+            return parse_text(text)
         field = self.view.field_at(path.split("."))
         try:
             if path in SYSTEM_NUMBERS:
