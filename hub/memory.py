@@ -22,8 +22,8 @@ WORTH_IT: Final = 8 * 1_048_576
 
 REUSED: Final = 32 * 1_048_576
 """Bytes of the largest block that is kept when it is freed: the largest that glibc allows."""
-REUSED_IN_ALL: Final = 64 * 1_048_576
-"""Bytes that a free end of the heap may have until `give_back_memory` returns it."""
+REUSED_AT_ENDS: Final = 64 * 1_048_576
+"""Bytes that the free end of each heap may have until `give_back_memory` returns them."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -45,7 +45,7 @@ def reuse_memory() -> None:
     glibc = find_glibc()
     if glibc is not None:
         glibc.mallopt(_M_MMAP_THRESHOLD, REUSED)
-        glibc.mallopt(_M_TRIM_THRESHOLD, REUSED_IN_ALL)
+        glibc.mallopt(_M_TRIM_THRESHOLD, REUSED_AT_ENDS)
 
 
 async def give_back_memory() -> None:

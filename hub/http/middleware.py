@@ -190,7 +190,8 @@ def access_record(fields: dict[str, Any]) -> logging.LogRecord:
 
 
 def _request_id(scope: Scope) -> bytes:
-    given = first_headers(scope).get(b"x-request-id")
-    if given is not None and _REQUEST_ID.match(given):
-        return bytes(given)
+    if b"x-request-id" in first_headers(scope):
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.match(value):
+                return bytes(value)
     return b"%016x" % random.getrandbits(64)  # an identifier, not a secret

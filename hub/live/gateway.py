@@ -25,6 +25,7 @@ from hub.dialects.base import ErrorAnswer
 from hub.http.answer import Answer
 from hub.http.call import Call
 from hub.http.errors import HubError, describe, status_text
+from hub.http.headers import FIRST_HEADERS
 from hub.http.origins import Origins
 from hub.http.proxies import TrustedProxies
 from hub.settings import Settings
@@ -308,4 +309,5 @@ class LiveEndpoint:
         except (AuthError, HubError) as error:
             await refuse(self._error_answer(error, scope), scope, send)
             return
+        scope.pop(FIRST_HEADERS, None)  # a connection keeps its scope for as long as it lives
         await self._server.eio(scope, receive, send)

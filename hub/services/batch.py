@@ -153,7 +153,7 @@ class _Batch:
             try:
                 self._views.append(self._authorized(registry, request))
             except (StoreError, AuthError) as error:
-                self._refusal = error
+                self._refusal = error.with_traceback(None)  # which would keep this object, and the bodies
                 if index == 0:
                     raise RequestFailed(index, error) from error
                 return

@@ -147,6 +147,8 @@ async def test_every_answer_has_a_request_id_and_is_for_its_caller_alone(hub: Hu
         assert answer.headers["cache-control"] == "private, no-cache"
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert (await user.get(path, x_request_id="abc-123")).headers["x-request-id"] == "abc-123"
+    several = [("X-Request-Id", "two words"), ("X-Request-Id", "abc-123"), ("X-Request-Id", "b")]
+    assert (await user.http.get(path, headers=several)).headers["x-request-id"] == "abc-123"
 
 
 async def test_what_is_outside_the_api_is_404_too(hub: Hub) -> None:

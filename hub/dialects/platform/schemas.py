@@ -217,6 +217,8 @@ class _Values:
         return {"type": "string", "pattern": pattern, "description": "Separated by commas"}
 
 
+_ID: Final[Schema] = {"type": "string", "pattern": '^(?:[0-9a-fA-F]{24}|"[0-9a-fA-F]{24}"|null)$'}
+"""An id in a parameter."""
 _ANY_TEXT: Final = _Values(_TEXT, {"type": "string"})
 _VALUES: Final[Mapping[ParameterForm, _Values]] = {
     ParameterForm.TEXT: _ANY_TEXT,
@@ -229,7 +231,7 @@ _VALUES: Final[Mapping[ParameterForm, _Values]] = {
 def _conditions(kinds: Mapping[str, _Values], bulk: bool) -> Schema:
     compared = "|".join(op for op in OPERATORS if op not in ("in", "nin", "exists", "contains", "startswith"))
     reserved = "|".join(RESERVED)
-    patterns: dict[str, Schema] = {r"^_id(?:\[(?:eq|ne)\])?$": ID}
+    patterns: dict[str, Schema] = {r"^_id(?:\[(?:eq|ne)\])?$": _ID}
     for paths, values in kinds.items():
         patterns[f"^(?!(?:{reserved})$){paths}$"] = values.single
         patterns[rf"^{paths}\[(?:{compared})\]$"] = values.single
