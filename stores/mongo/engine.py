@@ -21,7 +21,7 @@ from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.idempotency import earlier_outcome, forget_expired
 from stores.mongo.newest import NewestReader
-from stores.mongo.orphans import end_orphans
+from stores.mongo.orphans import orphans_ended
 from stores.mongo.reading import Reader
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
@@ -79,8 +79,8 @@ class MongoEngine:
     async def _open(self) -> None:
         await self._connection.open()
         try:
-            await end_orphans(self._connection)
-            await structure.prepare(self._connection)
+            async with orphans_ended(self._connection):
+                await structure.prepare(self._connection)
             await self._history.start()
             self._consumers[self._history.consumer.name] = self._history.consumer
         except BaseException:

@@ -11,15 +11,39 @@ Source: MongoDB manual, `$currentOp` (idleSessions, idleConnections) and `killSe
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from stores.mongo.codec import Document
 from stores.mongo.connection import APPLICATION, Connection
+from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS: Final = 1.0
+
+
+@asynccontextmanager
+async def orphans_ended(connection: Connection) -> AsyncIterator[None]:
+    """End them before the block, and every second while it runs, since it may wait for what they have locked: MongoDB
+    notices only after a moment that a client has gone."""
+    await end_orphans(connection)
+    again = asyncio.create_task(_end_again(connection))
+    try:
+        yield
+    finally:
+        await end_tasks([again])
+
+
+async def _end_again(connection: Connection) -> None:
+    while True:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        await end_orphans(connection)
 
 
 async def end_orphans(connection: Connection, idle_seconds: float | None = None) -> None:
@@ -64,5 +88,7 @@ def _is_listening(operation: Document) -> bool:
 
 
 def _client(operation: Document) -> tuple[Any, Any]:
-    """Return what all connections of a client to one member have in common, and those of no other client."""
-    return operation.get("host"), operation.get("clientMetadata", {}).get("platform")
+    """Return the identity of a client at one member (`stores.mongo.connection`), or of its connection if it has none:
+    earlier hubs gave none."""
+    platform = str(operation.get("clientMetadata", {}).get("platform", ""))
+    return operation.get("host"), platform if "|" in platform else operation.get("connectionId")

@@ -39,8 +39,9 @@ class Repetition:
         self.collisions = 0
         self.give_up = clock.monotonic() + _GIVE_UP_SECONDS
         self._room = room
+        self._is_bulk = is_bulk(writes)
         self._conflicts = Conflicts(connection)
-        self._cache_pauses = iter(_BULK_CACHE_PAUSES if is_bulk(writes) else _CACHE_PAUSES)
+        self._cache_pauses = iter(_BULK_CACHE_PAUSES if self._is_bulk else _CACHE_PAUSES)
         self._pause = _SHORTEST_PAUSE
 
     async def after(self, error: PyMongoError) -> None:
@@ -59,7 +60,8 @@ class Repetition:
 
     async def _check_collision(self, error: PyMongoError) -> None:
         stores = {META, KEYS, *self._room.stores}
-        if self._room.may_fill and not await self._conflicts.explain(error, stores):
+        may_fill = self._room.is_taken or (self._is_bulk and self._room.is_open_ended)
+        if may_fill and not await self._conflicts.explain(error, stores):
             raise beyond_cache() from error
         if clock.monotonic() > self.give_up:
             if code_of(error) != WRITE_CONFLICT:

@@ -31,8 +31,8 @@ async def longest_wait() -> AsyncIterator[None]:
 class Room:
     """The room of one transaction. All transactions share `turns`. `number` is its own among those in progress.
     `stores` are those that it writes to: of its procedures, as far as they have come in any attempt. `excludes`: it has
-    locked keys exclusively; `goes_first`: before others that lock keys (`stores.mongo.locks`); `may_fill`: what it
-    writes may fill the cache."""
+    locked keys exclusively; `goes_first`: before others that lock keys (`stores.mongo.locks`); `is_open_ended`: a
+    filter decides how much it writes."""
 
     def __init__(self, turns: asyncio.Lock, number: int, stores: Iterable[str]) -> None:
         self.number = number
@@ -41,16 +41,12 @@ class Room:
         self.is_taken = False
         self.excludes = False
         self.goes_first = False
-        self._is_open_ended = False
+        self.is_open_ended = False
 
-    @property
-    def may_fill(self) -> bool:
-        return self.is_taken or self._is_open_ended
-
-    def enter(self, write: Write) -> None:
+    def note_write(self, write: Write) -> None:
         """Note a write of the transaction before it is done."""
         self.stores.add(write.store)
-        self._is_open_ended = self._is_open_ended or isinstance(write, UpdateMany | DeleteMany)
+        self.is_open_ended = self.is_open_ended or isinstance(write, UpdateMany | DeleteMany)
 
     async def take(self) -> None:
         """Wait until no other large transaction is in progress. Called before the first of many changes. Raises

@@ -7,12 +7,17 @@ stores the user in the document; the change feed finds it in the pre-image of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import orjson
 from pymongo import ReturnDocument
-from pymongo.errors import AutoReconnect, DuplicateKeyError, WriteError
+from pymongo.errors import (
+    AutoReconnect,
+    DuplicateKeyError,
+    NetworkTimeout,
+    ServerSelectionTimeoutError,
+    WriteError,
+)
 
 from stores import records
 from stores.errors import (
@@ -91,7 +96,7 @@ class WriteExecutor:
     async def write(self, write: Statement) -> Written:
         """Do one write. Delete, UpdateMany, DeleteMany and Expect need a session, because they take several steps."""
         if self._room is not None:
-            self._room.enter(write)
+            self._room.note_write(write)
         match write:
             case Insert():
                 return await self._insert(write)
@@ -270,10 +275,14 @@ class WriteExecutor:
         """Return the first document that matches, not decoded. Every change without effect asks for it. The cursor API
         takes a fifth longer, but asks once more when the primary is lost."""
         if self._session is None:
-            with suppress(AutoReconnect):
+            try:
                 command = {"find": store, "filter": match, "limit": 1, "singleBatch": True}
                 found = (await self._connection.command(command, raw=True))["cursor"]["firstBatch"]
                 return found[0] if found else None
+            except (NetworkTimeout, ServerSelectionTimeoutError):
+                raise  # another attempt would wait for as long
+            except AutoReconnect:
+                pass
         collection = self._connection.collection(store).with_options(RAW)
         return await collection.find_one(match, session=self._session)
 
