@@ -10,7 +10,7 @@ import httpx
 
 from stores.records import Entity
 from tests.live.model_answers import events_expected
-from tests.live.model_oracle import matches, shown, timeless
+from tests.live.model_oracle import Moment, matches, shown, timeless
 from tests.live.model_reads import Reads
 from tests.live.model_state import Kept, Seat, State
 from tests.support.live import Event, order_of
@@ -75,15 +75,22 @@ class Checks:
     def _could_see(self, seat: Seat, kept: Kept, entity: Entity) -> bool:
         """Return whether `entity` is a state from a moment that the client does not know yet, as the client could see
         it then or later, but before its token was revoked."""
-        moments = self._state.moments
+        moments, begun = self._state.moments, self._state.begun
         for then in range(kept.since, len(moments)):
             for state in moments[then].states(kept.store, entity["_id"]):
-                for moment in moments[max(then, self._state.begun) : seat.lost]:
+                for moment in moments[max(then, begun) : seat.lost]:
                     seen = any(moment.sees(token, kept.store, state) for token in {seat.formerly, seat.token})
+                    # A client that comes back with another token hears of what its user could see meanwhile.
+                    seen = seen or (then < begun and self._saw(seat, moments[then], kept.store, state))
                     hidden = moment.hidden.get(kept.store, frozenset())
                     if seen and moments[then].had(state, entity, kept.only, hidden):
                         return True
         return False
+
+    def _saw(self, seat: Seat, moment: Moment, store: str, state: Entity) -> bool:
+        """Return whether the seat's user, with the rights of now, could see the state at an earlier moment."""
+        holder = self._state.now.holders.get(seat.token)
+        return holder is not None and holder.sees(store, state, moment.parents)
 
     def _goes_on(self, seat: Seat, kept: Kept) -> bool:
         """Return whether the subscription continues. It must end exactly if its store may no longer be read or shows
