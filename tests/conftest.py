@@ -265,3 +265,12 @@ async def engine(database: Database) -> AsyncIterator[Engine]:
     """An open engine on a new database."""
     async with opened(database.engine()) as engine:
         yield engine
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let nothing be freed by the garbage collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -3,9 +3,7 @@ cycles would stop the event loop."""
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -23,14 +21,6 @@ from tests.support.hub import eventually
 
 class Values(dict[str, Any]):
     """The values of a change. They can be referred to weakly."""
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def refused(values: Values) -> Steps:

@@ -117,8 +117,8 @@ async def test_a_collision_is_not_taken_for_a_full_cache(engine: Engine, databas
 async def test_a_small_transaction_is_never_too_large(
     engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the server counts: it may roll back any transaction to make room for another one, and tells that as a
-    collision."""
+    """The server may roll back any transaction to make room for another one. It reports that as a collision, which it
+    does not count."""
 
     async def count(conflicts: Conflicts, collections: Collection[str]) -> dict[str, int]:
         return dict.fromkeys(collections, 0)

@@ -1,10 +1,8 @@
-"""What a failed request held is freed with its answer, not by the garbage collector."""
+"""The hub frees the memory of a failed request with its answer, without the garbage collector."""
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -44,14 +42,6 @@ class Plain(Dialect[None]):
 
     def render(self, failure: Failure, scope: Any) -> Answer:
         return Answer(status=failure.status)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")

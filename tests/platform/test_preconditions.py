@@ -63,8 +63,8 @@ async def test_if_match_is_honoured_by_writes(user: Client, store: str, method: 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("value", ["1", "nonsense", '"1', '"1" "2"', '"2", 1', '> W"z\'H"j', "*, *", '"a b"', ","])
 async def test_a_header_that_is_no_list_of_etags_is_refused(user: Client, store: str, header: str, value: str) -> None:
-    """What is read in part would protect in part. Only a read with If-None-Match is answered: that saves an answer at
-    most."""
+    """A header of which the hub reads a part would protect in part. Only a read with If-None-Match is answered: that
+    saves an answer at most."""
     made = await user.make(store, n=1)
     path = f"/{store}/{made['_id']}"
     pattern = SENT_ETAGS["pattern"]
