@@ -178,10 +178,12 @@ async def test_what_it_need_not_commit_is_stored_later(engine: Engine) -> None:
 
 
 async def test_one_of_several_works(engine: Engine) -> None:
-    """When it ends, another continues with the remaining changes, so that together they get each change once."""
+    """When it ends, another continues at once with the remaining changes, so that together they get each change once.
+    No lease ends here: each is longer than the test."""
     start = await engine.feed.position()
     recorders = [Recorder() for _ in range(3)]
-    consumers = [engine.consumer(NAME, recorder, ConsumerOptions(since=start)) for recorder in recorders]
+    options = ConsumerOptions(since=start, lease_seconds=300)
+    consumers = [engine.consumer(NAME, recorder, options) for recorder in recorders]
     async with at_work(consumers[0]):
         made = await insert_one(engine)
         await recorders[0].has(made["_id"])

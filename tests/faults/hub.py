@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.support.engines import Database
-from tests.support.hub import Client, Hub, HubProcess, eventually, launch
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Client, HubProcess, entity_of, eventually, launch
 from tests.support.ports import free_port
 
 
@@ -28,15 +28,13 @@ class MortalHub:
         self._clients = AsyncExitStack()
 
     async def sign_in(self) -> None:
-        await eventually(self._is_ready)  # a database that has just begun may elect once more
-        hub = Hub(self.process, self.database)
-        await hub.open()
-        self.token = (await hub.admin.make("tokens", {"name": "faults", "user": hub.admin.id}))["token"]
-        await hub.close()
-
-    async def _is_ready(self) -> bool:
-        async with httpx.AsyncClient() as client:
-            return (await client.get(f"{self.url}/health/ready")).status_code == 200
+        async with aclosing(Client(self.url)) as nobody:
+            credentials = {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD}
+            token = entity_of(await answered(lambda: nobody.post("/auth/token", credentials)))["token"]
+        async with aclosing(Client(self.url, {"Authorization": f"Bearer {token}"})) as admin:
+            id = entity_of(await answered(lambda: admin.get("/auth")))["_id"]
+            made = await answered(lambda: admin.post("/tokens", {"name": "faults", "user": id}))
+            self.token = entity_of(made)["token"]
 
     async def start(self) -> None:
         self.process = await asyncio.to_thread(HubProcess, self.database, self.folder, self.settings)
@@ -57,7 +55,7 @@ class MortalHub:
         """Return the administrator, or the holder of another token, as a client of the hub, or of another address that
         leads to it."""
         client = Client(url or self.url, {"Authorization": f"Bearer {token or self.token}"})
-        self._clients.push_async_callback(client.close)
+        self._clients.push_async_callback(client.aclose)
         return client
 
     async def close(self) -> None:
@@ -68,6 +66,17 @@ class MortalHub:
     def log(self) -> str:
         """The log over all restarts."""
         return self.process.log
+
+
+async def answered(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """Repeat a request while the answer is 503: a database that has just begun may elect several times. Requests that
+    create something may create it several times."""
+
+    async def answer() -> httpx.Response | None:
+        given = await ask()
+        return None if given.status_code == 503 else given
+
+    return await eventually(answer)
 
 
 @asynccontextmanager

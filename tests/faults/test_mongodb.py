@@ -142,8 +142,11 @@ async def test_a_hub_starts_once_there_is_a_primary(replica_set: str, tmp_path: 
     signal_all(pids, signal.SIGSTOP)
     waking = asyncio.create_task(continue_after(pids, SELECTION + 2))
     try:
-        async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub, workload(hub) as load:
-            await load.progress(5)
+        async with mortal_hub(mongo_database(replica_set), tmp_path / "hub") as hub, Mongo(replica_set) as mongo:
+            await waking
+            await whole(mongo)
+            async with workload(hub) as load:
+                await load.progress(5)
     finally:
         await waking
 
