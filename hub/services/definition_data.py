@@ -12,7 +12,7 @@ from hub.services.stamping import serials_of, stamp_change, stamps_of
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
 from stores.errors import ComputedTooLong, DataConflict, InvalidQuery, NotAsExpected, TooManyMatches
 from stores.fields.references import LARGEST_START
-from stores.fields.stamps import LARGEST_FOUND
+from stores.fields.stamps import LARGEST_EXISTING_STAMP
 from stores.presence import has_none, has_value
 from stores.protocol import Engine, Procedure, Recheck, Serial, Stamp, Steps, UpdateMany, Write, do, find, take
 from stores.query import Or
@@ -131,7 +131,7 @@ async def _beginnings(
         return going_on, []
     since = await engine.feed.position()
     largest = {each.field: await _largest(engine, new.name, each.field, change) for each in wanted}
-    mosts = {each.field: LARGEST_FOUND if isinstance(each, Stamp) else LARGEST_START for each in wanted}
+    mosts = {each.field: LARGEST_EXISTING_STAMP if isinstance(each, Stamp) else LARGEST_START for each in wanted}
     if beyond := {name: number for name, number in largest.items() if number > mosts[name]}:
         text = "An entity has the number {} in it, above which no others are left."
         raise DataConflict({name: text.format(number) for name, number in beyond.items()})

@@ -13,7 +13,9 @@ from stores.records import Json
 LARGEST_STAMP: Final = 2**53 - 1
 """Up to this, JSON clients read integers exactly. In microseconds, that is the year 2255."""
 
-LARGEST_FOUND: Final[Annotated[int, Limit("store", "as a value of a field that becomes a `Stamp`", "409")]] = 2**52
+LARGEST_EXISTING_STAMP: Final[Annotated[int, Limit("store", "as a value of a field that becomes a `Stamp`", "409")]] = (
+    2**52
+)
 """The stamps begin above the values that entities have in the field: this leaves as many."""
 
 

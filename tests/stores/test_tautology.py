@@ -27,6 +27,7 @@ FIELDS: list[dict[str, Any]] = [
     {"id": "few", "type": "Number", "min": 1, "max": 3},
     {"id": "price", "type": "Numeric"},
     {"id": "serial", "type": "Serial"},
+    {"id": "changed", "type": "Stamp"},
     DAY,
     {"id": "due", "type": "Date", "required": True},
     {"id": "at", "type": "DateTime"},
