@@ -146,7 +146,7 @@ async def convert(
 @fields.command("fill")
 @on_hub
 async def fill(client: Client, store: Store, name: FieldName) -> None:
-    """Set the default of a field in the entities that have no value; a Serial field numbers them, a Stamp field stamps them.
+    """Set the default of a field in the entities that have no value; a Serial or a Stamp gives its own.
 
     Example: hub field fill orders currency
     """

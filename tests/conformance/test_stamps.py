@@ -406,6 +406,7 @@ async def test_a_commit_waits_for_the_stamps_before_it(
         second = asyncio.create_task(created(other, "b"))
         collided = asyncio.create_task(collisions.get())
         await asyncio.wait([second, collided], return_when=asyncio.FIRST_COMPLETED)
+        collided.cancel()
         seen = await find(other)
         go_on.set()
         [a], [b] = await first, await second

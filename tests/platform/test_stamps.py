@@ -160,6 +160,17 @@ async def test_a_stamp_is_added_to_a_store_with_entities(hub: Hub, admin: Client
     assert filled[0] == found
 
 
+async def test_a_stamp_is_filled_in_steps(hub: Hub, admin: Client, user: Client) -> None:
+    store = await hub.define(fields=[NAME])
+    made = await user.make_all(store, [{"name": name} for name in "abcde"])
+    path = await definition_of(admin, store)
+    begun = {"fields": [NAME, CHANGED], "data": {"fill": ["changed"], "steps": True}}
+    left = good(await admin.patch(path, begun))["pending"]
+    while left:
+        left = good(await admin.patch(path, {"data": {"continue": 2}}))["pending"]
+    assert [each["_id"] for each in await since(user, store, 0)] == [each["_id"] for each in made]
+
+
 async def test_a_change_of_data_stamps(hub: Hub, admin: Client, user: Client) -> None:
     """The counter goes on under another name."""
     store = await hub.define(fields=[NAME, CHANGED])
