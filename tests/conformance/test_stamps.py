@@ -13,8 +13,8 @@ from pymongo.errors import PyMongoError
 
 from stores.computing import Computed
 from stores.errors import DuplicateValue, EntityTooLarge, StaleRevision
-from stores.mongo import commits as commits_on_mongodb
 from stores.mongo.repetition import Repetition
+from stores.mongo.writes import WriteExecutor
 from stores.options import EngineOptions
 from stores.protocol import (
     Engine,
@@ -27,6 +27,7 @@ from stores.protocol import (
     UpdateMany,
     Upsert,
     Write,
+    Written,
     do,
     take,
 )
@@ -383,32 +384,40 @@ def collisions(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     return queue
 
 
+class Holding:
+    """Holds the commit that inserts the entity with a code, after it has taken its stamp, until it may `go_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        write = WriteExecutor.write
+
+        async def hold(executor: WriteExecutor, one: Any) -> Written:
+            written = await write(executor, one)
+            if isinstance(one, Insert) and one.entity["code"] == code and not self.reached.is_set():
+                self.reached.set()
+                await self.go_on.wait()
+            return written
+
+        monkeypatch.setattr(WriteExecutor, "write", hold)
+
+
 @pytest.mark.engine("mongodb")
 async def test_a_commit_waits_for_the_stamps_before_it(
     engine: Engine, database: Database, collisions: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for those of another process: a poller that has seen its stamp would not find theirs."""
-    holding, go_on, end = asyncio.Event(), asyncio.Event(), commits_on_mongodb._end
-
-    async def hold_the_first(*args: Any) -> None:
-        if not holding.is_set():
-            holding.set()
-            await go_on.wait()
-        await end(*args)
-
     [known] = await created(engine, "known")
-    while not collisions.empty():
+    while not collisions.empty():  # the first one has made the counter
         collisions.get_nowait()
+    holding = Holding(monkeypatch, "a")
     async with sides(engine, database) as (one, other):
-        monkeypatch.setattr(commits_on_mongodb, "_end", hold_the_first)
         first = asyncio.create_task(created(one, "a"))
-        await holding.wait()
-        second = asyncio.create_task(created(other, "b"))
-        collided = asyncio.create_task(collisions.get())
+        await holding.reached.wait()
+        second, collided = asyncio.create_task(created(other, "b")), asyncio.create_task(collisions.get())
         await asyncio.wait([second, collided], return_when=asyncio.FIRST_COMPLETED)
         collided.cancel()
         seen = await find(other)
-        go_on.set()
+        holding.go_on.set()
         [a], [b] = await first, await second
     assert seen == [known]
     assert a["changed"] < b["changed"]
@@ -417,7 +426,7 @@ async def test_a_commit_waits_for_the_stamps_before_it(
 @pytest.mark.engine("mongodb")
 async def test_commits_of_one_process_wait_instead_of_colliding(engine: Engine, collisions: asyncio.Queue[str]) -> None:
     ids = [each["_id"] for each in await created(engine, *(f"shared{n}" for n in range(5)))]
-    while not collisions.empty():  # the first one has made the counter
+    while not collisions.empty():
         collisions.get_nowait()
     await write_all([engine], ids)
     assert collisions.empty()
@@ -427,17 +436,10 @@ async def test_commits_of_one_process_wait_instead_of_colliding(engine: Engine, 
 async def test_what_alters_nothing_waits_for_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is answered while a commit that changes entities has not ended."""
     [one] = await created(engine, "a")
-    holding, go_on, end = asyncio.Event(), asyncio.Event(), commits_on_mongodb._end
-
-    async def hold(*args: Any) -> None:
-        holding.set()
-        await go_on.wait()
-        await end(*args)
-
-    monkeypatch.setattr(commits_on_mongodb, "_end", hold)
+    holding = Holding(monkeypatch, "b")
     first = asyncio.create_task(commit(engine, new("b")))
-    await holding.wait()
+    await holding.reached.wait()
     assert await commit(engine, update(one["_id"], 0)) == [one]
     assert await commit(engine, upsert("a", 0)) == [one]
-    go_on.set()
+    holding.go_on.set()
     await first
