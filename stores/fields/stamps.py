@@ -10,7 +10,7 @@ from stores.fields.base import Checker, FieldSettings, NumberType, Rejected, Sch
 from stores.fields.spans import Span
 from stores.records import Json
 
-LARGEST_STAMP: Final = 2**53 - 1
+_EXACT: Final = 2**53 - 1
 """Up to this, JSON clients read integers exactly. In microseconds, that is the year 2255."""
 
 LARGEST_EXISTING_STAMP: Final[Annotated[int, Limit("store", "as a value of a field that becomes a `Stamp`", "409")]] = (
@@ -30,11 +30,11 @@ class ChangeStamp(NumberType):
 
     def schema(self, field: FieldSettings) -> Schema:
         described = "Unix microseconds of the last change, rising in the order of commits"
-        limits = {"minimum": 0, "maximum": LARGEST_STAMP}
+        limits = {"minimum": 0, "maximum": _EXACT}
         return {"type": "integer", "format": "int64", **limits, "readOnly": True, "description": described}
 
     def spans(self, field: FieldSettings) -> tuple[Span, ...] | None:
-        return (Span(0, LARGEST_STAMP),)
+        return (Span(0, _EXACT),)
 
     def from_time(self, time: datetime) -> Json:
         """Return None for a time without a zone."""
@@ -47,6 +47,6 @@ def check_stamp(value: Any) -> Json:
         raise Rejected("type", "a whole number")
     if value < 0:
         raise Rejected("too_low", "0")
-    if value > LARGEST_STAMP:
-        raise Rejected("too_high", str(LARGEST_STAMP))
+    if value > _EXACT:
+        raise Rejected("too_high", str(_EXACT))
     return value
