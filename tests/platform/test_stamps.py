@@ -66,6 +66,14 @@ async def test_stamps_are_the_hubs(user: Client, store: str) -> None:
     assert done["body"]["changed"] > again["changed"]
 
 
+async def test_kept_serial_numbers_keep_no_stamps(hub: Hub, admin: Client) -> None:
+    store = await hub.define(fields=[NAME, CHANGED, {"id": "number", "type": "Serial"}])
+    before = now_us()
+    [made] = good(await admin.post(f"/{store}", [{"number": 7, "changed": 5}], {"keep": "serials"}))["entities"]
+    assert made["number"] == 7
+    assert made["changed"] >= before
+
+
 async def test_what_alters_nothing_is_not_stamped(user: Client, store: str) -> None:
     one = await user.make(store, name="a", code="a", n=1)
     path = f"/{store}/{one['_id']}"
