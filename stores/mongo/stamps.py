@@ -35,9 +35,11 @@ class StampSource:
     async def reserve(self, stamps: Iterable[Stamp], count: int) -> None:
         """Have stamps for at least `count` entities. From now on, no other transaction takes any of these counters."""
         for counter, fields in _by_counter(stamps).items():
-            if len(self._free.get(counter, ())) < count * len(fields):
-                first = await self.take(fields[0], count * len(fields))
-                self._free[counter] = range(first, first + count * len(fields))
+            needed, highest = count * len(fields), max(fields, key=lambda stamp: stamp.start)
+            free = self._free.get(counter, range(0))
+            if len(free) < needed or free.start < highest.start:
+                first = await self.take(highest, needed)
+                self._free[counter] = range(first, first + needed)
 
     async def reserve_for(self, writes: Sequence[Write]) -> None:
         """Have the stamps that single writes of a commit need, which is known before the first of them is done."""
