@@ -34,12 +34,14 @@ from stores.writes import (
     Recheck,
     Revisions,
     Serial,
+    Stamp,
     Update,
     UpdateMany,
     Upsert,
     UpsertBytes,
     Written,
     pack,
+    stamped_fields,
     unpack,
 )
 
@@ -72,6 +74,7 @@ __all__ = [
     "Recheck",
     "Revisions",
     "Serial",
+    "Stamp",
     "Step",
     "StepOutcome",
     "Steps",
@@ -87,6 +90,7 @@ __all__ = [
     "find",
     "is_internal",
     "pack",
+    "stamped_fields",
     "take",
     "unpack",
 ]
