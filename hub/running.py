@@ -11,6 +11,7 @@ from functools import partial
 
 from auth.resolver import Resolver
 from auth.secrets import Passwords
+from hub.fetch import Fetcher
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
 from hub.memory import give_back_memory
@@ -55,6 +56,7 @@ class Hub:
     second_factors: SecondFactors
     resets: PasswordReset
     mailer: Mailer
+    fetcher: Fetcher
     entities: EntityService
     batch: BatchService
     delta: DeltaService
