@@ -50,6 +50,7 @@ from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
 from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
+from hub.services.throttles import Throttles
 from hub.settings import Settings
 from realtime.context import LiveContext, LiveSettings
 from realtime.fanout import Fanout
@@ -192,6 +193,7 @@ def assemble(settings: Settings) -> Hub:
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         mailer=mailer,
         fetcher=make_fetcher(settings),
+        throttles=Throttles(engine.throttles),
         entities=entities,
         batch=BatchService(engine, registry, entities),
         delta=DeltaService(engine, registry, lives),

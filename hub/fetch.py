@@ -1,8 +1,8 @@
 """Requests to servers that users name: images by URL, webhooks, connectors.
 
 A user must not reach, through the hub, what only the hub can reach. So the addresses of a host are looked up once, all
-of them are checked, and the connection goes to a checked address; a redirect is a new URL, for which all of this is done
-again. There are no cookies, no credentials of the URL or of a `.netrc`, and no proxy of the environment.
+of them are checked, and the connection goes to a checked address; a redirect is a new URL, for which all of this is
+done again. There are no cookies, no credentials of the URL or of a `.netrc`, and no proxy of the environment.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
+from hub.services.throttles import Throttles
 from hub.settings import Settings
 from realtime.session_registry import SessionRegistry
 from stores.errors import HistoryGone, StoreError
@@ -57,6 +58,7 @@ class Hub:
     resets: PasswordReset
     mailer: Mailer
     fetcher: Fetcher
+    throttles: Throttles
     entities: EntityService
     batch: BatchService
     delta: DeltaService

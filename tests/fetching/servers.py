@@ -1,4 +1,4 @@
-"""Real servers on loopback addresses whose answers are raw bytes, lookups under control, and a certificate authority."""
+"""Real servers on loopback addresses that answer with raw bytes, lookups under control, a certificate authority."""
 
 from __future__ import annotations
 
@@ -171,9 +171,7 @@ class Authority:
             .not_valid_before(now - timedelta(days=400))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
     def server(self, *names: str, days: int = 365) -> ssl.SSLContext:

@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from hub.fetch import MOST_REDIRECTS, AnswerTooLarge, Fetched, FetchFailed, FetchRefused
+from hub.fetching.addresses import Address
 from hub.fetching.connecting import MOST_ANSWER_HEAD_BYTES
 from hub.fetching.lookups import HostsFile, ThreadedLookup
-from tests.fetching.servers import Names, answer_of, downloaded, fetcher, redirect_to, repeating, saying, serving
+from tests.fetching.servers import (
+    Handle,
+    Names,
+    answer_of,
+    downloaded,
+    fetcher,
+    redirect_to,
+    repeating,
+    saying,
+    serving,
+)
 from tests.fetching.spellings import LITERALS, ODD
 
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -76,11 +87,13 @@ async def test_an_address_is_fetched_from_without_strict() -> None:
             await downloaded(fetcher(Names(), ports=[server.port]), url, strict=False)
 
 
-PRIVATE = ("127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "0x7f000001", "2130706433", "017700000001", "127.1")
-PRIVATE_TOO = ("0.0.0.0", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fe80::1%lo", "::", "224.0.0.1")
+PRIVATE = (
+    "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "0x7f000001", "2130706433", "017700000001", "127.1",
+    "0.0.0.0", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "fe80::1%lo", "::", "224.0.0.1",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("address", [*PRIVATE, *PRIVATE_TOO])
+@pytest.mark.parametrize("address", PRIVATE)
 async def test_a_name_of_what_is_not_public_is_refused(address: str, tmp_path: Path) -> None:
     """Alone, and beside a public address; and as the target of a redirect."""
     (tmp_path / "hosts").write_text(
@@ -99,7 +112,7 @@ async def test_a_name_of_what_is_not_public_is_refused(address: str, tmp_path: P
         assert (inner.connections, outer.connections) == (0, 1)
 
 
-def _redirecting(port: int):  # type: ignore[no-untyped-def]
+def _redirecting(port: int) -> Handle:
     return saying(redirect_to(f"http://inner.test:{port}/"))
 
 
@@ -166,11 +179,13 @@ async def test_redirects_are_followed_and_counted() -> None:
 
 
 async def test_the_url_of_a_download_is_that_of_the_last_redirect() -> None:
-    async with serving(saying(answer_of(b"x")), "127.0.0.2") as end:
-        async with serving(saying(redirect_to(f"http://other.test:{end.port}/b?c#d"))) as begin:
-            lookup = Names(images="127.0.0.1", other="127.0.0.2")
-            one = fetcher(lookup, f"images.test:{begin.port}", f"other.test:{end.port}")
-            fetched = await one.download(f"http://images.test:{begin.port}/a", io.BytesIO(), 10)
+    async with (
+        serving(saying(answer_of(b"x")), "127.0.0.2") as end,
+        serving(saying(redirect_to(f"http://other.test:{end.port}/b?c#d"))) as begin,
+    ):
+        lookup = Names(images="127.0.0.1", other="127.0.0.2")
+        one = fetcher(lookup, f"images.test:{begin.port}", f"other.test:{end.port}")
+        fetched = await one.download(f"http://images.test:{begin.port}/a", io.BytesIO(), 10)
     assert fetched.url == f"http://other.test:{end.port}/b?c"
 
 
@@ -182,7 +197,7 @@ async def test_the_url_of_a_download_is_that_of_the_last_redirect() -> None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", "status 204", 204),
         (answer_of(b"", status="302 Found"), "status 302", 302),
         (answer_of(b"", "Location: /x", status="304 Not Modified"), "status 304", 304),
-        (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "another protocol|in HTTP", None),
+        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "another protocol|in HTTP", None),
         (b"", "broke off|in HTTP", None),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "in HTTP", None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "in HTTP|broke off", None),
@@ -214,7 +229,7 @@ async def test_other_answers_fail(answer: bytes, reason: str, status: int | None
     ],
     ids=["long", "announced", "endless", "in-chunks", "with-extensions"],
 )
-async def test_a_body_beyond_the_limit_is_broken_off(handle) -> None:  # type: ignore[no-untyped-def]
+async def test_a_body_beyond_the_limit_is_broken_off(handle: Handle) -> None:
     target = io.BytesIO()
     async with serving(handle) as server:
         one = fetcher(Names(images="127.0.0.1"), f"images.test:{server.port}")
@@ -225,10 +240,11 @@ async def test_a_body_beyond_the_limit_is_broken_off(handle) -> None:  # type: i
 
 
 async def test_a_body_of_just_the_limit_arrives() -> None:
-    for answer in (answer_of(b"x" * 1_000), ENDLESS + b"x" * 1_000, CHUNKED + b"3e8\r\n" + b"x" * 1_000 + b"\r\n0\r\n\r\n"):
+    body = b"x" * 1_000
+    for answer in (answer_of(body), ENDLESS + body, CHUNKED + b"3e8\r\n" + body + b"\r\n0\r\n\r\n"):
         async with serving(saying(answer)) as server:
             one = fetcher(Names(images="127.0.0.1"), f"images.test:{server.port}")
-            assert await downloaded(one, f"http://images.test:{server.port}/", 1_000) == b"x" * 1_000
+            assert await downloaded(one, f"http://images.test:{server.port}/", 1_000) == body
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x-gzip", "GZIP"])
@@ -260,7 +276,7 @@ async def test_a_body_said_not_to_be_compressed_arrives() -> None:
     ],
     ids=["silent", "slow-head", "slow-header", "slow-body", "slow-length", "slow-chunks", "interim"],
 )
-async def test_an_answer_that_does_not_end_is_broken_off(handle) -> None:  # type: ignore[no-untyped-def]
+async def test_an_answer_that_does_not_end_is_broken_off(handle: Handle) -> None:
     async with serving(handle) as server:
         one = fetcher(Names(images="127.0.0.1"), f"images.test:{server.port}", seconds=0.3)
         with pytest.raises(FetchFailed, match=r"images\.test did not answer within 0\.3 s"):
@@ -276,7 +292,7 @@ async def test_an_answer_that_does_not_end_is_broken_off(handle) -> None:  # typ
     ],
     ids=["interim-answers", "headers", "header"],
 )
-async def test_an_endless_head_is_broken_off(handle) -> None:  # type: ignore[no-untyped-def]
+async def test_an_endless_head_is_broken_off(handle: Handle) -> None:
     async with serving(handle) as server:
         one = fetcher(Names(images="127.0.0.1"), f"images.test:{server.port}")
         with pytest.raises(FetchFailed, match="in HTTP"):
@@ -302,7 +318,7 @@ async def test_the_time_of_all_redirects_counts() -> None:
 
 
 async def test_a_name_that_is_not_found_in_time_fails() -> None:
-    async def never(host: str) -> list:  # type: ignore[type-arg]
+    async def never(host: str) -> list[Address]:
         await asyncio.Event().wait()
         return []
 

@@ -12,6 +12,7 @@ import pytest
 from hub.fetching.addresses import Address
 from hub.fetching.errors import FetchFailed
 from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
+from tests.support.hub import eventually
 
 HERE = [ip_address("127.0.0.1")]
 
@@ -28,6 +29,9 @@ class Held:
         assert self.go_on.wait(60)
         return HERE
 
+    async def has_asked(self, times: int) -> bool:
+        return len(self.asked) >= times
+
 
 async def test_the_system_knows_this_machine() -> None:
     assert set(await ThreadedLookup(resolve_by_system)("localhost")) <= {ip_address("127.0.0.1"), ip_address("::1")}
@@ -41,7 +45,8 @@ async def test_a_name_that_is_unknown_has_no_address() -> None:
 async def test_a_hosts_file_is_read_anew_each_time(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_text(
-        "# of the tests\n\n93.184.216.34 Images.test other.test # not.test\n\t::1\tsix.test\n::ffff:10.0.0.1 images.test\n"
+        "# of the tests\n\n93.184.216.34 Images.test other.test # not.test\n\t::1\tsix.test\n"
+        "::ffff:10.0.0.1 images.test\n"
         "nonsense odd.test\n300.0.0.1 odd.test\n0x7f000001 hex.test\n2130706433 decimal.test\n017700000001 octal.test\n"
         "127.1 short.test\n"
     )
@@ -67,8 +72,7 @@ async def test_lookups_of_one_name_share_a_thread() -> None:
     held = Held()
     lookup = ThreadedLookup(held, most=1)
     asked = [asyncio.ensure_future(lookup("a.test")) for _ in range(20)]
-    while not held.asked:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: held.has_asked(1))
     held.go_on.set()
     assert await asyncio.gather(*asked) == [HERE] * 20
     assert held.asked == ["a.test"]
@@ -78,8 +82,7 @@ async def test_lookups_beyond_the_limit_wait() -> None:
     held = Held()
     lookup = ThreadedLookup(held, most=2)
     asked = [asyncio.ensure_future(lookup(f"{name}.test")) for name in "abcd"]
-    while len(held.asked) < 2:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: held.has_asked(2))
     await asyncio.sleep(0.05)
     assert held.asked == ["a.test", "b.test"]
     held.go_on.set()
