@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, BinaryIO, Final
 
 import httpcore
-import httpx
+from starlette.datastructures import Headers
 
 from hub.fetching.addresses import Address
 from hub.fetching.connecting import CheckedBackend
@@ -41,6 +41,8 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _FIXED: Final = (("User-Agent", "hub"), ("Accept", "*/*"))
 _OURS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "expect"})
 """Headers that callers cannot set."""
+_WITH_BODY: Final = frozenset({"PATCH", "POST", "PUT"})
+"""Methods whose requests have a length, even of 0: some servers refuse them without one."""
 _FOR_EVERYBODY: Final = frozenset({"accept", "accept-language", "user-agent"})
 """Headers of the caller that another server gets too when the first one redirects to it."""
 
@@ -60,7 +62,7 @@ class Response:
     """An answer of any status, and the URL that gave it."""
 
     status: int
-    headers: httpx.Headers
+    headers: Headers
     content: bytes
     url: str
 
@@ -71,7 +73,7 @@ class _Request:
 
     method: str
     target: Target
-    headers: httpx.Headers
+    headers: Headers
     content: bytes | None
     follow: int
     strict: bool
@@ -81,7 +83,7 @@ class _Request:
         target = redirected(self.target, location)
         headers = self.headers
         if target.origin != self.target.origin:
-            headers = httpx.Headers({name: value for name, value in headers.items() if name in _FOR_EVERYBODY})
+            headers = Headers({name: value for name, value in headers.items() if name in _FOR_EVERYBODY})
         return replace(self, target=target, headers=headers, follow=self.follow - 1)
 
     def sent_headers(self) -> list[tuple[bytes, bytes]]:
@@ -89,7 +91,7 @@ class _Request:
         fixed = {name: value for name, value in _FIXED if name not in given}
         length = {} if self.content is None else {"Content-Length": str(len(self.content))}
         own = {"Host": self.target.authority, "Connection": "close", "Accept-Encoding": "identity"}
-        return [*httpx.Headers({**own, **fixed, **length}).raw, *given.raw]
+        return [*Headers({**own, **fixed, **length}).raw, *given.raw]
 
 
 class Fetcher:
@@ -108,11 +110,11 @@ class Fetcher:
         Raises FetchRefused; FetchFailed, also for another status than 200, and AnswerTooLarge beyond `most_bytes`; and
         OSError if `target` cannot be written.
         """
-        request = _Request("GET", parse_url(url), httpx.Headers(), None, MOST_REDIRECTS, strict)
+        request = _Request("GET", parse_url(url), Headers(), None, MOST_REDIRECTS, strict)
         async with self._answer(request, self._rules.seconds) as (answer, at):
             if answer.status != 200:
                 raise FetchFailed(f"{at.host} answered with status {answer.status}", answer.status)
-            headers = httpx.Headers(answer.headers)
+            headers = _headers_of(answer)
             size, held = 0, bytearray()
             async with aclosing(_body(answer, at, most_bytes)) as pieces:
                 async for piece in pieces:
@@ -143,11 +145,15 @@ class Fetcher:
         """
         if follow and method not in ("GET", "HEAD"):
             raise ValueError("redirects of a request that may change something are not followed")
-        given = _checked(httpx.Headers(headers))
+        given = _checked(Headers(headers))
+        if content is None and method in _WITH_BODY:
+            content = b""
         request = _Request(method, parse_url(url), given, content, follow, strict=False)
         async with self._answer(request, seconds) as (answer, at):
-            pieces = [piece async for piece in _body(answer, at, most_bytes)]
-            return Response(answer.status, httpx.Headers(answer.headers), b"".join(pieces), str(at))
+            received = bytearray()  # many small pieces would take many times their bytes
+            async for piece in _body(answer, at, most_bytes):
+                received += piece
+            return Response(answer.status, _headers_of(answer), bytes(received), str(at))
 
     @asynccontextmanager
     async def _answer(self, request: _Request, seconds: float) -> AsyncIterator[tuple[httpcore.Response, Target]]:
@@ -220,7 +226,7 @@ class Fetcher:
 async def _body(answer: httpcore.Response, at: Target, most_bytes: int) -> AsyncGenerator[bytes]:
     """Yield the body of an answer as it was sent. A compressed one is refused: it was not asked for, and its size says
     nothing of what it becomes. Raises FetchFailed."""
-    headers = httpx.Headers(answer.headers)
+    headers = _headers_of(answer)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", ""):
         raise FetchFailed(f"{at.host} compresses its answer, which was not asked for", answer.status)
@@ -242,19 +248,23 @@ def _location(answer: httpcore.Response) -> str | None:
     """Return where an answer redirects to; None if it does not."""
     if answer.status not in _REDIRECTS:
         return None
-    given = next((value for name, value in answer.headers if name.lower() == b"location"), None)
-    if given is None:
+    location = _headers_of(answer).get("location")
+    if location is None:
         return None
     with suppress(UnicodeDecodeError):
-        return given.decode()
-    return given.decode("latin-1")
+        return location.encode("latin-1").decode()
+    return location
 
 
-def _media_type(headers: httpx.Headers) -> str:
+def _headers_of(answer: httpcore.Response) -> Headers:
+    return Headers(raw=[(name.lower(), value) for name, value in answer.headers])
+
+
+def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _checked(headers: httpx.Headers) -> httpx.Headers:
+def _checked(headers: Headers) -> Headers:
     """Return the headers. Raises ValueError for those that callers cannot set."""
     taken = [name for name in headers if name in _OURS]
     if taken:

@@ -53,7 +53,6 @@ class ThreadedLookup:
 
     def _start(self, host: str) -> None:
         loop = asyncio.get_running_loop()
-        self._running[host] = loop.create_future()
 
         def look_up() -> None:
             found: Sequence[Address] | Exception
@@ -64,7 +63,12 @@ class ThreadedLookup:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._end, host, found)
 
-        threading.Thread(target=look_up, name="hub-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="hub-lookup", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            self._slots.release()
+            raise FetchFailed(f"{host} cannot be looked up now") from error
+        self._running[host] = loop.create_future()
 
     def _end(self, host: str, found: Sequence[Address] | Exception) -> None:
         self._slots.release()

@@ -39,7 +39,7 @@ class Exemption:
         port = int(found["port"]) if found and found["port"] else None
         if port is not None and not 0 < port < 65_536:
             raise ValueError(f"{text!r} has a port that is not between 1 and 65535")
-        if "/" in host or ":" in host:
+        if "/" in host or ":" in host or text.startswith("["):
             return cls(network=_parse_network(host), port=port)
         try:
             name, address = parse_host(host)

@@ -21,7 +21,7 @@ async def test_a_request_is_sent_and_any_answer_returned() -> None:
         headers = {"Content-Type": "application/json", "webhook-id": "7", "Accept": "application/json"}
         answer = await one.request("PATCH", url, headers=headers, content=b"{}", seconds=20)
     assert (answer.status, answer.url) == (201, url)
-    assert answer.headers.get_list("set-cookie") == ["a=b", "c=d"]
+    assert answer.headers.getlist("set-cookie") == ["a=b", "c=d"]
     lines = answer.content.decode().split("\r\n")
     assert lines[0] == "PATCH /leads?x=y HTTP/1.1"
     sent = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
@@ -54,6 +54,14 @@ async def test_the_body_is_sent() -> None:
     finally:
         listening.close()
     assert bodies == [content]
+
+
+@pytest.mark.parametrize(("method", "sent"), [("POST", True), ("PUT", True), ("GET", False), ("DELETE", False)])
+async def test_a_request_without_a_body_tells_its_length_where_one_is_expected(method: str, sent: bool) -> None:
+    async with serving(echo) as server:
+        one = fetcher(Names(), f"127.0.0.1:{server.port}")
+        answer = await one.request(method, f"http://127.0.0.1:{server.port}/", seconds=20)
+    assert (b"content-length: 0" in answer.content.lower()) == sent
 
 
 async def test_a_redirect_is_an_answer() -> None:

@@ -71,7 +71,7 @@ def test_other_ports_may_be_listed() -> None:
     "text",
     [
         *("crm.example/", "https://crm.example", "*.example", "crm.example:0", "crm.example:99999", "crm example", ""),
-        *("10.0.0.1/8", "10.1", "%", "127.0.0.1:", "::1/abc", "[::1"),
+        *("10.0.0.1/8", "10.1", "%", "127.0.0.1:", "::1/abc", "[::1", "[crm.example]", "[10.0.0.5]:80x"),
     ],
 )
 def test_an_entry_that_is_none_stops_the_start(text: str) -> None:
