@@ -11,6 +11,7 @@ from functools import partial
 
 from auth.resolver import Resolver
 from auth.secrets import Passwords
+from hub.fetch import Fetcher
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
 from hub.memory import give_back_memory
@@ -25,6 +26,7 @@ from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
+from hub.services.throttles import Throttles
 from hub.settings import Settings
 from realtime.session_registry import SessionRegistry
 from stores.errors import HistoryGone, StoreError
@@ -55,6 +57,8 @@ class Hub:
     second_factors: SecondFactors
     resets: PasswordReset
     mailer: Mailer
+    fetcher: Fetcher
+    throttles: Throttles
     entities: EntityService
     batch: BatchService
     delta: DeltaService
