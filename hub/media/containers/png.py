@@ -1,0 +1,139 @@
+"""PNG (W3C, third edition): the chunks that the decoder needs. Those of an animation are left out, so that the image
+for programs without animations remains."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from hub.media.containers.exif import orientation_of
+from hub.media.containers.still import (
+    MOST_BLOCKS,
+    MOST_PROFILE_BYTES,
+    PLAIN,
+    StillImage,
+    broken,
+    check_size,
+    too_many_blocks,
+    truncated,
+)
+
+MAGIC: Final = b"\x89PNG\r\n\x1a\n"
+
+_GREY, _COLOURS, _INDEXED = 0, 2, 3
+_DEPTHS: Final = {_GREY: (1, 2, 4, 8, 16), _COLOURS: (8, 16), _INDEXED: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits of a sample that each type of colour may have."""
+_SAMPLES: Final = {_GREY: 1, _COLOURS: 3}
+"""Samples of a transparent colour."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the chunks tell. `kept` are those for the decoder."""
+
+    kept: list[bytes]
+    colour: int
+    depth: int
+    has_palette: bool = False
+    has_data: bool = False
+    exif: bytes = b""
+    profile: bytes = b""
+    names: set[bytes] = field(default_factory=set)
+
+
+def read(data: bytes) -> StillImage:
+    """Return the image of a PNG. Raises BadImage."""
+    name, body, place = _chunk(data, len(MAGIC))
+    if name != b"IHDR" or len(body) != 13:
+        raise broken("PNG", "it does not begin with its size")
+    width, height, depth, colour, packing, filtering, interlace = struct.unpack(">IIBBBBB", body)
+    check_size("PNG", width, height)
+    if depth not in _DEPTHS.get(colour, ()) or packing or filtering or interlace > 1:
+        raise broken("PNG", "its header has unknown values")
+    found = _Found([data[:place]], colour, depth)
+    _look_at_all(data, place, found)
+    if not found.has_data:
+        raise broken("PNG", "it has no image data")
+    if colour == _INDEXED and not found.has_palette:
+        raise broken("PNG", "it has no palette")
+    found.kept.append(_made(b"IEND", b""))
+    orientation = orientation_of(found.exif) if found.exif else PLAIN
+    return StillImage("PNG", b"".join(found.kept), width, height, orientation, found.profile)
+
+
+def _look_at_all(data: bytes, place: int, found: _Found) -> None:
+    for _ in range(MOST_BLOCKS):
+        if place == len(data) and found.has_data:  # only the end is missing
+            return
+        start = place
+        name, body, place = _chunk(data, start)
+        if name == b"IEND":
+            return
+        if name == b"IDAT":
+            found.has_data = True
+            found.kept.append(data[start:place])
+        elif name not in found.names:
+            found.names.add(name)
+            _look_at(name, body, found)
+    raise too_many_blocks("PNG")
+
+
+def _look_at(name: bytes, body: bytes, found: _Found) -> None:
+    if name == b"PLTE":
+        if len(body) % 3 or not 0 < len(body) <= 768:
+            raise broken("PNG", "its palette has a wrong length")
+        found.has_palette = True
+        found.kept.append(_made(name, body))
+    elif name == b"tRNS":
+        found.kept += _transparency(body, found)
+    elif name == b"eXIf":
+        found.exif = body
+    elif name == b"iCCP":
+        found.profile = _profile(body)
+
+
+def _transparency(body: bytes, found: _Found) -> list[bytes]:
+    """Return the chunk of the transparent colour, if it is valid: with samples of 8 bits, as the decoder compares
+    them."""
+    if found.colour == _INDEXED:
+        return [_made(b"tRNS", body[:256])] if body else []
+    samples = _SAMPLES.get(found.colour, 0)
+    if not samples or len(body) != 2 * samples:
+        return []
+    values = (_of_8_bits(value, found.depth) for value in struct.unpack(f">{samples}H", body))
+    return [_made(b"tRNS", struct.pack(f">{samples}H", *values))]
+
+
+def _of_8_bits(value: int, depth: int) -> int:
+    if depth == 16:
+        return value >> 8
+    most: int = 2**depth - 1
+    return min(value, most) * 255 // most
+
+
+def _profile(body: bytes) -> bytes:
+    """Return the profile of an iCCP chunk, empty if it is too large or cannot be unpacked."""
+    _, _, packed = body.partition(b"\0")
+    unpacking = zlib.decompressobj()
+    try:
+        profile = unpacking.decompress(packed[1:], MOST_PROFILE_BYTES)
+    except zlib.error:
+        return b""
+    return profile if unpacking.eof else b""
+
+
+def _chunk(data: bytes, start: int) -> tuple[bytes, bytes, int]:
+    """Return the name and the body of a chunk, and where it ends."""
+    if start + 8 > len(data):
+        raise truncated("PNG")
+    length, name = struct.unpack_from(">I4s", data, start)
+    end = start + 12 + int(length)
+    if end > len(data):
+        raise truncated("PNG")
+    return name, data[start + 8 : end - 4], end
+
+
+def _made(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
