@@ -1,8 +1,9 @@
 """The errors of media.
 
 MediaError
-├── BadImage    the file is no image that the hub accepts; the text says what is wrong with it
-└── MediaBusy   images are not converted now, or this one takes more time or memory than it may
+├── BadImage        the file is no image that the hub accepts; the text says what is wrong with it
+├── MediaBusy       images are not converted now, or this one takes more time or memory than it may
+└── WorkerFailed    a defect; the log has the traceback
 """
 
 from __future__ import annotations
@@ -30,3 +31,7 @@ class MediaBusy(MediaError):
         super().__init__(text)
         self.text = text
         self.retry_after = retry_after
+
+
+class WorkerFailed(MediaError):
+    pass

@@ -19,13 +19,11 @@ from hub.media.colours import to_srgb
 from hub.media.containers.reading import read_still
 from hub.media.containers.still import StillImage
 from hub.media.errors import BadImage
-from hub.media.jobs import MOST_IMAGE_BYTES, MOST_IMAGE_PIXELS, ImageInfo, ImageJob
+from hub.media.jobs import MOST_IMAGE_BYTES, ImageInfo, ImageJob
 from hub.media.marking import set_mark
 
 PLUGINS: Final = (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 """Pillow's readers of the accepted formats; the import of each registers it."""
-
-Image.MAX_IMAGE_PIXELS = MOST_IMAGE_PIXELS
 
 DRAFT: Final = 1.25
 """A JPEG is decoded at half, a quarter or an eighth of its size if that is at least this many times the wanted size.
@@ -120,8 +118,8 @@ def _resizable(image: Image.Image) -> Image.Image:
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 bits with the higher 8 of them."""
-    converted = image.point(lambda value: value * (1 / 256), "L") if image.mode == "I;16" else image.convert("L")
+    """Return a grey image of 16 bits with the higher 8 of them: Pillow would cut off at 255."""
+    converted = image.point(lambda value: value * (1 / 256)).convert("L")
     converted.info = image.info
     return converted
 

@@ -1,8 +1,12 @@
 """The process that converts images: `python -m hub.media.worker`, with a socket of the hub as its standard input.
 
-Each line that it reads is an `Order` in JSON, and each line that it writes is an answer, an object with one of the
-members `done` (an ImageInfo), `large` (about the image: the hub sends an empty line when it may be decoded), `bad` (what
-is wrong with the file), `memory` and `full` (why it failed), `failed` (the traceback of a defect).
+Each line that it reads is an `Order` in JSON. Each line that it writes is an answer, an object with one of the members
+
+- `done`: the ImageInfo of the result;
+- `large`: true; the image takes much memory, and the worker waits for an empty line before it decodes it;
+- `bad`: what is wrong with the file, with `limit`, the name of the limit that it exceeds;
+- `memory`, `full`: true; there was too little memory, or no room for the result;
+- `failed`: the traceback of a defect.
 
 It ends as soon as the hub does.
 """
@@ -126,6 +130,8 @@ def end_with(hub: socket.socket) -> None:
 
     threading.stack_size(STACK_BYTES)
     threading.Thread(target=wait, daemon=True).start()
+    if resource is not None:
+        _lower(resource.RLIMIT_NPROC, 0)  # no further thread, no program
 
 
 def _line(answer: Answer) -> bytes:

@@ -69,8 +69,13 @@ class WorkerProcess:
         except (OSError, ValueError, TypeError) as error:
             raise WorkerEnded from error
 
+    def kill(self) -> None:
+        """Let a question that is being asked fail."""
+        self._process.kill()
+
     async def end(self) -> int:
-        """Kill the process, wait for its end, and return its exit code: negative for a signal."""
+        """End the process, unless it has ended by itself, and return its exit code: negative for a signal. Nobody may
+        be asking."""
         self._process.kill()
         self._socket.close()
         return await asyncio.to_thread(self._process.wait)

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from hub.media.errors import BadImage, MediaBusy
+from hub.media.errors import BadImage, MediaBusy, WorkerFailed
 from hub.media.jobs import ImageInfo, ImageJob, Order
 from hub.media.worker_process import WorkerEnded, WorkerProcess
 from stores.bounds import Limit
@@ -68,6 +68,7 @@ class ImageWorkers:
         self._idle: dict[WorkerProcess, asyncio.TimerHandle] = {}
         """Workers without an image, and when they end. The one that was used last is the last."""
         self._busy: set[WorkerProcess] = set()
+        self._running: set[asyncio.Task[ImageInfo]] = set()
         self._ending: set[asyncio.Task[int]] = set()
         self._usual = 1.0
         """Seconds that an image has taken recently."""
@@ -85,10 +86,13 @@ class ImageWorkers:
             BadImage: the file is no image that the hub accepts.
             MediaBusy: too many images wait, or this one exceeds the limits of a worker.
             StorageFull: there is no room for the result.
+            WorkerFailed: a defect.
         """
         async with self._slot():
-            order = Order(source.absolute(), target.absolute(), job, self._seconds, self._memory_mb, LARGE_MB)
-            return await self._carry_out(order)
+            task = asyncio.create_task(self._carry_out(self._order(source, target, job)))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            return await task  # which is cancelled with the caller, and ends its worker before the caller goes on
 
     async def close(self) -> None:
         """End all workers. Images that are being converted fail with MediaBusy."""
@@ -98,9 +102,9 @@ class ImageWorkers:
             self._end(worker)
         self._idle.clear()
         for worker in self._busy:
-            self._end(worker)
-        while self._ending:
-            await asyncio.wait(self._ending)
+            worker.kill()
+        while tasks := {*self._running, *self._ending}:
+            await asyncio.wait(tasks)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -121,6 +125,10 @@ class ImageWorkers:
             self._inside[owner] -= 1
             if not self._inside[owner]:
                 del self._inside[owner]
+
+    def _order(self, source: Path, target: Path, job: ImageJob) -> Order:
+        """Return the order for a worker, which runs in another folder."""
+        return Order(source.absolute(), target.absolute(), job, self._seconds, self._memory_mb, LARGE_MB)
 
     async def _carry_out(self, order: Order) -> ImageInfo:
         worker = self._take()
@@ -164,7 +172,7 @@ class ImageWorkers:
             case {"full": True}:
                 raise StorageFull("no room for a converted image")
         log.error("an image could not be converted: %s", answer.get("failed", answer))
-        raise self._busy_error("The image could not be converted", "")
+        raise WorkerFailed("an image could not be converted")
 
     def _take(self) -> WorkerProcess:
         """Return a worker that is idle, or a new one."""
