@@ -10,8 +10,8 @@ from hub.media.errors import BadImage
 from hub.media.jobs import MOST_IMAGE_BYTES, Watermark
 from stores.errors import CannotOpen
 
-MOST_TEXT: Final = 100
-MOST_MARK_PIXELS: Final = 4_000_000
+LONGEST_TEXT: Final = 100
+MARK_PIXELS: Final = 4_000_000
 """The file is decoded for each image."""
 
 FONT: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("©«°±´·»‘’“”…‹›⁄™")
@@ -27,8 +27,8 @@ def read_watermark(value: str) -> Watermark | None:
     if missing := sorted(set(value) - FONT):
         text = f"the font of the mark has no {''.join(missing)!r}: use the path of a PNG file"
         raise CannotOpen(f"HUB_WATERMARK: {text}")
-    if len(value) > MOST_TEXT:
-        raise CannotOpen(f"HUB_WATERMARK: the text must not be longer than {MOST_TEXT} characters")
+    if len(value) > LONGEST_TEXT:
+        raise CannotOpen(f"HUB_WATERMARK: the text must not be longer than {LONGEST_TEXT} characters")
     return Watermark(text=value)
 
 
@@ -40,7 +40,7 @@ def _of_file(path: Path) -> Watermark:
         raise CannotOpen(f"HUB_WATERMARK: {path}: {error.strerror}") from error
     except BadImage as error:
         raise CannotOpen(f"HUB_WATERMARK: {path}: {error.text}") from error
-    if found.format != "PNG" or found.width * found.height > MOST_MARK_PIXELS:
-        text = f"it must be a PNG of at most {MOST_MARK_PIXELS // 1_000_000} million pixels"
+    if found.format != "PNG" or found.width * found.height > MARK_PIXELS:
+        text = f"it must be a PNG of at most {MARK_PIXELS // 1_000_000} million pixels"
         raise CannotOpen(f"HUB_WATERMARK: {path}: {text}")
     return Watermark(file=str(path))

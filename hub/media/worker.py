@@ -44,7 +44,7 @@ NICENESS: Final = 10
 """Behind everything else that the machine does."""
 FIRST_TO_GO: Final = 800
 """Of 1 000: without memory, the system ends a worker rather than the hub (proc(5), oom_score_adj)."""
-MOST_FILE_BYTES: Final = 64 * 1_048_576
+RESULT_BYTES: Final = 64 * 1_048_576
 """A WebP of 9 million pixels has a quarter of this, at most."""
 STACK_BYTES: Final = 262_144
 
@@ -99,7 +99,7 @@ def step_back() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_GO), encoding="ascii")
     if resource is not None:
         _lower(resource.RLIMIT_CORE, 0)
-        _lower(resource.RLIMIT_FSIZE, MOST_FILE_BYTES)
+        _lower(resource.RLIMIT_FSIZE, RESULT_BYTES)
 
 
 def limit(order: Order) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any, Final
 
-MOST_ANSWER_BYTES: Final = 65_536
+ANSWER_BYTES: Final = 65_536
 """An answer has a few hundred bytes, or a traceback."""
 
 _KEPT: Final = ("PATH", "LANG", "TZ", "TMPDIR", "SYSTEMROOT")
@@ -61,9 +61,9 @@ class WorkerProcess:
         try:
             await loop.sock_sendall(self._socket, line)
             while not answer.endswith(b"\n"):
-                piece = await loop.sock_recv(self._socket, MOST_ANSWER_BYTES)
+                piece = await loop.sock_recv(self._socket, ANSWER_BYTES)
                 answer += piece
-                if not piece or len(answer) > MOST_ANSWER_BYTES:
+                if not piece or len(answer) > ANSWER_BYTES:
                     raise WorkerEnded
             return dict(json.loads(answer))
         except (OSError, ValueError, TypeError) as error:

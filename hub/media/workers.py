@@ -30,8 +30,9 @@ LONGEST_IMAGE_WAIT: Annotated[int, Limit("image", "seconds", "503")] = 120
 """Seconds that an image waits for a worker."""
 LARGE_MB: Final = 160
 """MiB: of images whose decoding takes more, only one is decoded at a time."""
-PATIENCE: Final = 3
-"""The time of one image in seconds, as a multiple of its processor time: a worker gets what others leave."""
+LONGEST_CONVERSION: Annotated[float, Limit("image", "seconds", "503")] = 120.0
+"""Seconds of the clock for one image. A worker gets the processor time that others leave, so that this says nothing of
+the image; that is what `HUB_IMAGE_SECONDS` is for."""
 IDLE_SECONDS: Final = 60.0
 """Seconds after its last image in which a worker ends."""
 LONGEST_RETRY: Final = 60
@@ -51,16 +52,24 @@ class ImageWorkers:
         memory_mb: MiB of memory of one worker.
         queue: images that wait; half of them for one user.
         idle: seconds after its last image in which a worker ends.
+        longest: seconds of the clock for one image.
     """
 
     def __init__(
-        self, most: int = 2, seconds: int = 20, memory_mb: int = 1_024, queue: int = 100, idle: float = IDLE_SECONDS
+        self,
+        most: int = 2,
+        seconds: int = 20,
+        memory_mb: int = 1_024,
+        queue: int = 100,
+        idle: float = IDLE_SECONDS,
+        longest: float = LONGEST_CONVERSION,
     ) -> None:
         self._most = most
         self._seconds = seconds
         self._memory_mb = memory_mb
         self._queue = queue
         self._idle_seconds = idle
+        self._longest = longest
         self._slots = FairSemaphore(most, most)
         self._large = asyncio.Semaphore(1)
         self._inside: Counter[str] = Counter()
@@ -137,8 +146,8 @@ class ImageWorkers:
             answer = await self._ask(worker, order)
         except TimeoutError:
             await self._end_and_clean(worker, order)
-            log.warning("an image took more than %d s: its worker was ended", self._seconds * PATIENCE)
-            raise self._exceeded("time", "image_seconds") from None
+            log.warning("an image took more than %g s: its worker was ended", self._longest)
+            raise self._exceeded("time", "LONGEST_CONVERSION") from None
         except WorkerEnded:
             raise self._explained(await self._end_and_clean(worker, order)) from None
         except BaseException:
@@ -149,11 +158,11 @@ class ImageWorkers:
 
     async def _ask(self, worker: WorkerProcess, order: Order) -> dict[str, Any]:
         """Return the answer of a worker. Raises WorkerEnded, TimeoutError."""
-        async with asyncio.timeout(self._seconds * PATIENCE):
+        async with asyncio.timeout(self._longest):
             answer = await worker.ask(order.line())
         if "large" not in answer:
             return answer
-        async with self._large, asyncio.timeout(self._seconds * PATIENCE):
+        async with self._large, asyncio.timeout(self._longest):
             return await worker.ask(b"\n")
 
     async def _concluded(self, worker: WorkerProcess, order: Order, answer: dict[str, Any]) -> ImageInfo:

@@ -6,25 +6,31 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 from hub.media.containers.exif import orientation_of
 from hub.media.containers.still import (
     MOST_BLOCKS,
-    MOST_PROFILE_BYTES,
     PLAIN,
     StillImage,
+    accepted_profile,
     broken,
     check_size,
     too_many_blocks,
     truncated,
 )
+from hub.media.errors import BadImage
+from stores.bounds import Limit
+
+MOST_UNPACKED_BYTES: Annotated[int, Limit("image", "bytes of a PNG's packed texts and profile", "400")] = 8_388_608
+"""No image needs as much; what unpacks to more is made to exhaust the memory of its readers."""
 
 MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 _GREY, _COLOURS, _INDEXED = 0, 2, 3
 _DEPTHS: Final = {_GREY: (1, 2, 4, 8, 16), _COLOURS: (8, 16), _INDEXED: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample that each type of colour may have."""
+_PACKED: Final = (b"iCCP", b"zTXt", b"iTXt")
 _SAMPLES: Final = {_GREY: 1, _COLOURS: 3}
 """Samples of a transparent colour."""
 
@@ -41,6 +47,8 @@ class _Found:
     exif: bytes = b""
     profile: bytes = b""
     names: set[bytes] = field(default_factory=set)
+    unpacked: int = 0
+    """Bytes of texts and profiles so far."""
 
 
 def read(data: bytes) -> StillImage:
@@ -74,6 +82,8 @@ def _look_at_all(data: bytes, place: int, found: _Found) -> None:
         if name == b"IDAT":
             found.has_data = True
             found.kept.append(data[start:place])
+        elif name in _PACKED:
+            _unpack(name, body, found)
         elif name not in found.names:
             found.names.add(name)
             _look_at(name, body, found)
@@ -90,8 +100,6 @@ def _look_at(name: bytes, body: bytes, found: _Found) -> None:
         found.kept += _transparency(body, found)
     elif name == b"eXIf":
         found.exif = body
-    elif name == b"iCCP":
-        found.profile = _profile(body)
 
 
 def _transparency(body: bytes, found: _Found) -> list[bytes]:
@@ -113,15 +121,31 @@ def _of_8_bits(value: int, depth: int) -> int:
     return min(value, most) * 255 // most
 
 
-def _profile(body: bytes) -> bytes:
-    """Return the profile of an iCCP chunk, empty if it is too large or cannot be unpacked."""
-    _, _, packed = body.partition(b"\0")
+def _unpack(name: bytes, body: bytes, found: _Found) -> None:
+    """Look at a chunk with packed data: a profile is kept, a text only counted."""
     unpacking = zlib.decompressobj()
     try:
-        profile = unpacking.decompress(packed[1:], MOST_PROFILE_BYTES)
+        unpacked = unpacking.decompress(_packed(name, body), MOST_UNPACKED_BYTES + 1 - found.unpacked)
     except zlib.error:
+        return
+    found.unpacked += len(unpacked)
+    if found.unpacked > MOST_UNPACKED_BYTES:
+        what = "colour profile" if name == b"iCCP" else "text"
+        text = f"The {what} in the PNG unpacks to more than {MOST_UNPACKED_BYTES} bytes."
+        raise BadImage(text).at("MOST_UNPACKED_BYTES")
+    if name == b"iCCP" and unpacking.eof:
+        found.profile = found.profile or accepted_profile(unpacked)
+
+
+def _packed(name: bytes, body: bytes) -> bytes:
+    """Return the packed part of a chunk: behind its name and the method, in iTXt also behind a language and a
+    translation."""
+    _, _, rest = body.partition(b"\0")
+    if name != b"iTXt":
+        return rest[1:]
+    if rest[:1] != b"\1":
         return b""
-    return profile if unpacking.eof else b""
+    return rest[2:].partition(b"\0")[2].partition(b"\0")[2]
 
 
 def _chunk(data: bytes, start: int) -> tuple[bytes, bytes, int]:
