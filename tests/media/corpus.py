@@ -52,6 +52,21 @@ def solid(head: bytes, row: bytes, *before: bytes, rows: int = SIZE[1]) -> bytes
     return png(head, [row] * rows, *before)
 
 
+def red_png(*before: bytes) -> bytes:
+    return solid(header(*SIZE), bytes(RED) * SIZE[0], *before)
+
+
+def framed(marker: int, *values: int) -> bytes:
+    """Return a JPEG with another header of a frame, of 16 x 16 pixels, before its own: bits and colours."""
+    bits, colours = values
+    components = b"".join(bytes((number, 0x11, 0)) for number in range(1, colours + 1))
+    return making.with_segments(jpeg(), segment(marker, bytes((bits, 0, 16, 0, 16, colours)) + components))
+
+
+def gif_head(width: int = 4, height: int = 4) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
+
+
 # Formats and modes.
 
 
@@ -180,7 +195,7 @@ def contradicting_webp() -> bytes:
 
 
 def gif_frame(left: int, top: int, width: int, height: int) -> bytes:
-    return b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + b"," + struct.pack("<HHHHB", left, top, width, height, 0)
+    return gif_head() + b"," + struct.pack("<HHHHB", left, top, width, height, 0)
 
 
 def cut(data: bytes, share: float) -> bytes:
@@ -204,19 +219,27 @@ ACCEPTED: Final = (
     Accepted("png, 1 bit", lambda: saved(making.plain("1", 1), "PNG"), WHITE),
     Accepted("png, 16 bit grey", grey_16, (128, 128, 128)),
     Accepted("png, 16 bit", lambda: solid(header(*SIZE, depth=16), b"\xff\xff\0\0\0\0" * SIZE[0])),
-    Accepted("png, 16 bit grey and alpha", lambda: solid(header(*SIZE, 16, 4), b"\x80\0\x80\0" * SIZE[0]), (128, 128, 128, 128)),
-    Accepted("png, 16 bit and alpha", lambda: solid(header(*SIZE, 16, 6), b"\xff\xff\0\0\0\0\x80\0" * SIZE[0]), (*RED, 128)),
+    Accepted(
+        "png, 16 bit grey and alpha",
+        lambda: solid(header(*SIZE, 16, 4), b"\x80\0\x80\0" * SIZE[0]),
+        (128, 128, 128, 128),
+    ),
+    Accepted(
+        "png, 16 bit and alpha", lambda: solid(header(*SIZE, 16, 6), b"\xff\xff\0\0\0\0\x80\0" * SIZE[0]), (*RED, 128)
+    ),
     Accepted("png, grey and alpha", lambda: saved(making.plain("LA", (128, 64)), "PNG"), (128, 128, 128, 64)),
     Accepted("png, alpha", lambda: rgba((*RED, 128)), (*RED, 128)),
     Accepted("png, opaque alpha", lambda: rgba((*RED, 255))),
     Accepted("png, palette", palette),
     Accepted("png, transparent palette", lambda: palette(b"\xff\x40"), (*RED, 64)),
-    Accepted("png, transparent colour", lambda: solid(header(*SIZE), bytes(RED) * SIZE[0], chunk(b"tRNS", struct.pack(">HHH", *RED))), (0, 0, 0, 0)),
+    Accepted("png, transparent colour", lambda: red_png(chunk(b"tRNS", struct.pack(">HHH", *RED))), (0, 0, 0, 0)),
     Accepted("png, transparent grey of 2 bits", lambda: transparent_grey(2, b"\x55" * 16, 1), (0, 0, 0, 0)),
-    Accepted("png, transparent grey of 16 bits", lambda: transparent_grey(16, b"\x40\0" * SIZE[0], 0x4000), (0, 0, 0, 0)),
+    Accepted(
+        "png, transparent grey of 16 bits", lambda: transparent_grey(16, b"\x40\0" * SIZE[0], 0x4000), (0, 0, 0, 0)
+    ),
     Accepted("png, another transparent grey", lambda: transparent_grey(8, b"\x40" * SIZE[0], 0x41), (64, 64, 64)),
     Accepted("png without its end", lambda: saved(making.plain(), "PNG")[:-12]),
-    Accepted("png, transparency of a wrong length", lambda: solid(header(*SIZE), bytes(RED) * SIZE[0], chunk(b"tRNS", b"\0"))),
+    Accepted("png, transparency of a wrong length", lambda: red_png(chunk(b"tRNS", b"\0"))),
     Accepted("webp, lossless", webp),
     Accepted("webp, lossy", lambda: saved(making.plain(), "WEBP", quality=90)),
     Accepted("webp, lossy with alpha", lambda: rgba((*RED, 128), "WEBP", quality=90), (*RED, 128)),
@@ -245,14 +268,16 @@ ACCEPTED: Final = (
     Accepted("png, page behind it", lambda: saved(making.plain(), "PNG") + b"<script>secret</script>"),
     Accepted("gif, page behind it", lambda: red_gif() + b"<script>secret</script>"),
     Accepted("webp, page behind it", lambda: webp() + b"<script>secret</script>"),
-    Accepted("jpeg, EXIF that leads everywhere", lambda: making.with_segments(jpeg(), segment(0xE1, making.endless_exif()))),
+    Accepted(
+        "jpeg, EXIF that leads everywhere", lambda: making.with_segments(jpeg(), segment(0xE1, making.endless_exif()))
+    ),
     Accepted("jpeg, EXIF without end", lambda: making.with_segments(jpeg(), segment(0xE1, making.exif(6)[:25]))),
     Accepted("jpeg, as many scans as allowed", lambda: many_scans(85)),
     Accepted("png, packed text", lambda: with_texts((b"zTXt", b"k\0\0" + zlib.compress(b"secret" * 100)))),
     Accepted("png, text that cannot be unpacked", lambda: with_texts((b"zTXt", b"k\0\0nothing"))),
     Accepted("one pixel", lambda: saved(making.plain(size=(1, 1)), "PNG"), RED, (1, 1)),
     Accepted("a long line", lambda: saved(making.plain(size=(20_000, 1)), "PNG"), RED, (3_000, 1)),
-)  # fmt: skip
+)
 
 REFUSED: Final = (
     Refused("nothing", bytes, "The file is empty"),
@@ -278,48 +303,115 @@ REFUSED: Final = (
     Refused("jpeg, no data", lambda: b"\xff\xd8" + segment(0xFE, b"x") + b"\xff\xd9", "no image data"),
     Refused("png, its beginning", lambda: making.PNG_HEAD, "not complete"),
     Refused("png, half of its data", lambda: cut(noisy("PNG"), 0.5), "not complete"),
-    Refused("png, complete chunks with half of the data", lambda: solid(header(*SIZE), bytes(RED) * SIZE[0], rows=20), "not complete: the PNG lacks"),
+    Refused(
+        "png, complete chunks with half of the data",
+        lambda: solid(header(*SIZE), bytes(RED) * SIZE[0], rows=20),
+        "not complete: the PNG lacks",
+    ),
     Refused("png, no data", lambda: making.PNG_HEAD + header(*SIZE) + chunk(b"IEND"), "no image data"),
     Refused("gif, its beginning", lambda: b"GIF89a", "not complete"),
     Refused("gif, half of its data", lambda: cut(noisy("GIF"), 0.6), "not complete"),
-    Refused("gif, no image", lambda: b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + b";\0", "it has no image"),
+    Refused("gif, no image", lambda: gif_head() + b";\0", "it has no image"),
     Refused("webp, its beginning", lambda: webp()[:12], "not complete"),
     Refused("webp, half of its data", lambda: cut(noisy("WEBP"), 0.5), "not complete"),
     Refused("webp, no data", lambda: making.riff(making.canvas(*SIZE)), "no image data"),
     # Damaged.
     Refused("jpeg, a segment of no length", lambda: making.with_segments(jpeg(), b"\xff\xfe\0\0"), "wrong length"),
     Refused("jpeg, no quantization", lambda: jpeg().replace(b"\xff\xdb", b"\xff\xfe"), "cannot be decoded"),
-    Refused("jpeg, two frames", lambda: making.with_segments(jpeg(), segment(0xC0, b"\x08\0\x10\0\x10\x01\x01\x11\0")), "two images"),
-    Refused("jpeg, two colours", lambda: making.with_segments(jpeg(), segment(0xC0, b"\x08\0\x10\0\x10\x02\x01\x11\0\x02\x11\0")), "2 colours"),
-    Refused("jpeg, 12 bits", lambda: making.with_segments(jpeg(), segment(0xC1, b"\x0c\0\x10\0\x10\x01\x01\x11\0")), "12 bits"),
-    Refused("jpeg, lossless", lambda: making.with_segments(jpeg(), segment(0xC3, b"\x08\0\x10\0\x10\x01\x01\x11\0")), "lossless"),
+    Refused("jpeg, two frames", lambda: framed(0xC0, 8, 1), "two images"),
+    Refused("jpeg, two colours", lambda: framed(0xC0, 8, 2), "2 colours"),
+    Refused("jpeg, 12 bits", lambda: framed(0xC1, 12, 1), "12 bits"),
+    Refused("jpeg, lossless", lambda: framed(0xC3, 8, 1), "lossless"),
     Refused("jpeg, no height", no_height, "no pixels"),
     Refused("png, no width", lambda: png(header(0, 5), []), "no pixels"),
     Refused("png, an unknown type", lambda: solid(header(*SIZE, colour=5), b"\0" * 64), "unknown values"),
     Refused("png, no palette", lambda: solid(header(*SIZE, colour=3), b"\0" * 64), "no palette"),
-    Refused("png, half a colour in its palette", lambda: solid(header(*SIZE, colour=3), b"\0" * 64, chunk(b"PLTE", b"1234")), "palette"),
-    Refused("png, data that is not packed", lambda: making.PNG_HEAD + header(*SIZE) + chunk(b"IDAT", b"nothing") + chunk(b"IEND"), "cannot be decoded"),
-    Refused("png, another chunk first", lambda: making.PNG_HEAD + chunk(b"tEXt", b"a\0b") + header(*SIZE), "does not begin with its size"),
+    Refused(
+        "png, half a colour in its palette",
+        lambda: solid(header(*SIZE, colour=3), b"\0" * 64, chunk(b"PLTE", b"1234")),
+        "palette",
+    ),
+    Refused(
+        "png, data that is not packed",
+        lambda: making.PNG_HEAD + header(*SIZE) + chunk(b"IDAT", b"nothing") + chunk(b"IEND"),
+        "cannot be decoded",
+    ),
+    Refused(
+        "png, another chunk first",
+        lambda: making.PNG_HEAD + chunk(b"tEXt", b"a\0b") + header(*SIZE),
+        "does not begin with its size",
+    ),
     Refused("webp, sizes that differ", contradicting_webp, "contradict"),
     Refused("webp, a frame beyond its canvas", frame_beyond_canvas, "contradict"),
-    Refused("webp, data of another kind", lambda: making.riff((b"VP8 ", bytes(6) + struct.pack("<HH", *SIZE) + bytes(40))), "WebP"),
+    Refused(
+        "webp, data of another kind",
+        lambda: making.riff((b"VP8 ", bytes(6) + struct.pack("<HH", *SIZE) + bytes(40))),
+        "WebP",
+    ),
     Refused("webp, an unknown chunk first", lambda: making.riff((b"JUNK", bytes(20))), "does not begin with an image"),
     # Bombs.
-    Refused("png, 60 000 x 60 000", lambda: png(header(60_000, 60_000), [b"\0"]), "60000 x 60000 pixels", "MOST_IMAGE_PIXELS"),
-    Refused("png, 50 000 001 pixels", lambda: png(header(50_000_001, 1), [b"\0"]), "at most 50 million", "MOST_IMAGE_PIXELS"),
-    Refused("jpeg, 65 500 x 65 500", lambda: making.with_size(jpeg(), 65_500, 65_500), "65500 x 65500 pixels", "MOST_IMAGE_PIXELS"),
-    Refused("gif, 65 535 x 65 535", lambda: b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + gif_frame(0, 0, 4, 4)[13:], "pixels", "MOST_IMAGE_PIXELS"),
-    Refused("gif, a frame beyond the screen", lambda: gif_frame(30_000, 30_000, 1_000, 1_000), "31000 x 31000 pixels", "MOST_IMAGE_PIXELS"),
+    Refused(
+        "png, 60 000 x 60 000",
+        lambda: png(header(60_000, 60_000), [b"\0"]),
+        "60000 x 60000 pixels",
+        "MOST_IMAGE_PIXELS",
+    ),
+    Refused(
+        "png, 50 000 001 pixels", lambda: png(header(50_000_001, 1), [b"\0"]), "at most 50 million", "MOST_IMAGE_PIXELS"
+    ),
+    Refused(
+        "jpeg, 65 500 x 65 500",
+        lambda: making.with_size(jpeg(), 65_500, 65_500),
+        "65500 x 65500 pixels",
+        "MOST_IMAGE_PIXELS",
+    ),
+    Refused(
+        "gif, 65 535 x 65 535",
+        lambda: gif_head(65_535, 65_535) + gif_frame(0, 0, 4, 4)[13:],
+        "pixels",
+        "MOST_IMAGE_PIXELS",
+    ),
+    Refused(
+        "gif, a frame beyond the screen",
+        lambda: gif_frame(30_000, 30_000, 1_000, 1_000),
+        "31000 x 31000 pixels",
+        "MOST_IMAGE_PIXELS",
+    ),
     Refused("webp, 16 384 x 16 384", large_webp, "16384 x 16384 pixels", "MOST_IMAGE_PIXELS"),
     Refused("webp, lossless, 16 383 x 16 383", lambda: lossless_webp(16_383, 16_383), "pixels", "MOST_IMAGE_PIXELS"),
-    Refused("png, a profile of 64 MiB", lambda: with_texts((b"iCCP", b"p\0\0" + ZEROS)), "colour profile", "MOST_UNPACKED_BYTES"),
+    Refused(
+        "png, a profile of 64 MiB",
+        lambda: with_texts((b"iCCP", b"p\0\0" + ZEROS)),
+        "colour profile",
+        "MOST_UNPACKED_BYTES",
+    ),
     Refused("png, a text of 64 MiB", lambda: with_texts((b"zTXt", b"k\0\0" + ZEROS)), "text", "MOST_UNPACKED_BYTES"),
-    Refused("png, an international text of 64 MiB", lambda: with_texts((b"iTXt", b"k\0\1\0en\0\0" + ZEROS)), "text", "MOST_UNPACKED_BYTES"),
-    Refused("png, many texts", lambda: with_texts(*[(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))] * 9), "text", "MOST_UNPACKED_BYTES"),
+    Refused(
+        "png, an international text of 64 MiB",
+        lambda: with_texts((b"iTXt", b"k\0\1\0en\0\0" + ZEROS)),
+        "text",
+        "MOST_UNPACKED_BYTES",
+    ),
+    Refused(
+        "png, many texts",
+        lambda: with_texts(*[(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))] * 9),
+        "text",
+        "MOST_UNPACKED_BYTES",
+    ),
     Refused("png, 70 000 chunks", lambda: with_texts(*[(b"tEXt", b"")] * 70_000), "65536 parts", "MOST_BLOCKS"),
-    Refused("jpeg, 70 000 segments", lambda: making.with_segments(jpeg(), *[segment(0xFE, b"")] * 70_000), "65536 parts", "MOST_BLOCKS"),
-    Refused("gif, 70 000 comments", lambda: b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + b"!\xfe\0" * 70_000 + b";", "65536 parts", "MOST_BLOCKS"),
-    Refused("webp, 70 000 chunks", lambda: making.riff(making.canvas(*SIZE), *[(b"JUNK", b"")] * 70_000), "65536 parts", "MOST_BLOCKS"),
+    Refused(
+        "jpeg, 70 000 segments",
+        lambda: making.with_segments(jpeg(), *[segment(0xFE, b"")] * 70_000),
+        "65536 parts",
+        "MOST_BLOCKS",
+    ),
+    Refused("gif, 70 000 comments", lambda: gif_head() + b"!\xfe\0" * 70_000 + b";", "65536 parts", "MOST_BLOCKS"),
+    Refused(
+        "webp, 70 000 chunks",
+        lambda: making.riff(making.canvas(*SIZE), *[(b"JUNK", b"")] * 70_000),
+        "65536 parts",
+        "MOST_BLOCKS",
+    ),
     Refused("jpeg, 150 scans", lambda: many_scans(150), "too many scans", "MOST_SCANS"),
     Refused("jpeg, 50 scans of 49 million pixels", long_scans, "too many scans", "MOST_SCANNED_PIXELS"),
-)  # fmt: skip
+)

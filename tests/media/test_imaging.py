@@ -197,8 +197,7 @@ def test_edges_of_transparent_pixels_keep_their_colour() -> None:
 def marked_part(image: Image.Image, job: ImageJob) -> tuple[int, int, int, int] | None:
     """Return the part of an image that a mark changes."""
     data = saved(image, "PNG")
-    box = ImageChops.difference(converted(data), converted(data, job)).getbbox(alpha_only=False)
-    return box
+    return ImageChops.difference(converted(data), converted(data, job)).getbbox(alpha_only=False)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

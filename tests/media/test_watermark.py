@@ -46,7 +46,7 @@ def test_other_values_are_refused(value: str, reason: str, tmp_path: Path, monke
     (tmp_path / "text.png").write_bytes(b"hub")
     (tmp_path / "photo.png").write_bytes(saved(making.plain(), "JPEG"))
     (tmp_path / "large.png").write_bytes(saved(making.plain("1", 0, (2_100, 2_000)), "PNG"))
-    with pytest.raises(CannotOpen, match="^HUB_WATERMARK: ") as refused:
+    with pytest.raises(CannotOpen, match=r"^HUB_WATERMARK: ") as refused:
         read_watermark(value)
     assert reason in str(refused.value)
 
