@@ -71,7 +71,8 @@ class ImageWorkers:
         self._idle_seconds = idle
         self._longest = longest
         self._slots = FairSemaphore(most, most)
-        self._large = asyncio.Semaphore(1)
+        self.one_large = asyncio.Semaphore(1)
+        """Held while a large image is decoded."""
         self._inside: Counter[str] = Counter()
         """Images of each user that wait or are being converted."""
         self._idle: dict[WorkerProcess, asyncio.TimerHandle] = {}
@@ -162,7 +163,7 @@ class ImageWorkers:
             answer = await worker.ask(order.line())
         if "large" not in answer:
             return answer
-        async with self._large, asyncio.timeout(self._longest):
+        async with self.one_large, asyncio.timeout(self._longest):
             return await worker.ask(b"\n")
 
     async def _concluded(self, worker: WorkerProcess, order: Order, answer: dict[str, Any]) -> ImageInfo:
