@@ -30,7 +30,7 @@ class HeldSource:
 
     async def begun(self) -> None:
         """Wait until a worker reads the source."""
-        while not self.has_begun:
+        while not self.has_begun:  # noqa: ASYNC110
             await asyncio.sleep(WAIT)
 
     async def release(self, image: bytes) -> None:
@@ -57,7 +57,7 @@ def exists(pid: int) -> bool:
 
 async def gone(pid: int) -> None:
     """Wait until there is no such process, or only its exit code is left."""
-    while exists(pid) and state_of(pid) not in ("Z", ""):
+    while exists(pid) and state_of(pid) not in ("Z", ""):  # noqa: ASYNC110
         await asyncio.sleep(WAIT)
 
 

@@ -15,7 +15,7 @@ async def main() -> None:
     workers = ImageWorkers()
     source, target = map(Path, sys.argv[1:])
     work = asyncio.create_task(workers.convert(source, target, ImageJob()))
-    while not workers.pids:
+    while not workers.pids:  # noqa: ASYNC110
         await asyncio.sleep(0)
     print(*workers.pids, flush=True)
     await work

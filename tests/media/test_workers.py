@@ -23,7 +23,7 @@ from hub.media.workers import ImageWorkers
 from stores.read_turns import READER
 from tests.media import corpus, making
 from tests.media.corpus import ACCEPTED, REFUSED
-from tests.media.held import HeldSource, exists, gone
+from tests.media.held import WAIT, HeldSource, exists, gone
 from tests.media.making import PNG_HEAD, SIZE, chunk, header, saved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,8 +133,8 @@ async def test_an_idle_worker_ends(start: StartWorkers, red: Path, targets: Targ
     await workers.convert(red, targets.new(), ImageJob())
     [pid] = workers.pids
     await gone(pid)
-    while workers.pids:
-        await asyncio.sleep(0.01)
+    while workers.pids:  # noqa: ASYNC110
+        await asyncio.sleep(WAIT)
     assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
 
 
@@ -154,12 +154,17 @@ async def test_a_worker_has_no_secrets_and_goes_last(
     workers = start()
     await workers.convert(red, targets.new(), ImageJob())
     [pid] = workers.pids
-    environment = Path(f"/proc/{pid}/environ").read_bytes()
+    environment = told(pid, "environ")
     assert b"HUB_" not in environment
     assert b"secret" not in environment
     assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
-    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 800
+    assert int(told(pid, "oom_score_adj")) >= 800
     assert os.getpgid(pid) != os.getpgid(0)
+
+
+def told(pid: int, name: str) -> bytes:
+    """Return what the system tells of a process."""
+    return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
 async def test_a_worker_ignores_the_signals_that_end_the_hub(
@@ -367,8 +372,7 @@ async def test_a_worker_that_ends_harms_its_own_image_only(
     one, other = begin(workers, first.path, targets), begin(workers, second.path, targets)
     await first.begun()
     await second.begun()
-    pids = workers.pids
-    victim = next(pid for pid in pids if str(first.path) in open_files(pid))
+    victim = await reader_of(first, workers)
     os.kill(victim, number)
     with pytest.raises(error):
         await one
@@ -377,6 +381,15 @@ async def test_a_worker_that_ends_harms_its_own_image_only(
     assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
     assert victim not in workers.pids
     assert targets.written == [False, True, True]
+
+
+async def reader_of(source: HeldSource, workers: ImageWorkers) -> int:
+    """Return the id of the worker that reads a source."""
+    while True:
+        for pid in workers.pids:
+            if str(source.path) in open_files(pid):
+                return pid
+        await asyncio.sleep(WAIT)
 
 
 def open_files(pid: int) -> str:
