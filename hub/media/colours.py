@@ -20,10 +20,9 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Return an image in the mode RGB or RGBA with the colours of sRGB. Without a profile, colours are those of sRGB
     already."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    colours = image.convert(_without_alpha(image.mode)) if image.mode not in _SPACES else image
-    converted = _converted(colours, profile) or colours.convert("RGB")
+    colours = image if image.mode in _SPACES else image.convert(_without_alpha(image.mode))
+    converted = _converted(colours, profile) or (colours if colours.mode == "RGB" else colours.convert("RGB"))
     if alpha is not None:
-        converted = converted.copy() if converted is image else converted
         converted.putalpha(alpha)
     return converted
 
