@@ -102,7 +102,13 @@ class ImageWorkers:
             task = asyncio.create_task(self._carry_out(self._order(source, target, job)))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            return await task  # which is cancelled with the caller, and ends its worker before the caller goes on
+            try:
+                return await task
+            except (
+                asyncio.CancelledError
+            ):  # the task was cancelled too and has ended its worker, or it was done already
+                remove(target)
+                raise
 
     async def close(self) -> None:
         """End all workers. Images that are being converted fail with MediaBusy."""
@@ -225,7 +231,7 @@ class ImageWorkers:
         """End a worker in the middle of an order, and return its exit code. The slot is held until it has ended."""
         self._busy.discard(worker)
         code = await asyncio.shield(self._end(worker))
-        order.target.unlink(missing_ok=True)
+        remove(order.target)
         return code
 
     def _explained(self, code: int) -> BadImage | MediaBusy:
@@ -246,3 +252,8 @@ class ImageWorkers:
         retry_after = max(1, min(LONGEST_RETRY, waiting))
         name = f" ({limit if limit.isupper() else f'HUB_{limit.upper()}'})" if limit else ""
         return MediaBusy(f"{text}{name}: try again in {retry_after} s.", retry_after).at(limit)
+
+
+def remove(target: Path) -> None:
+    """Remove what a worker may have written."""
+    target.unlink(missing_ok=True)
