@@ -25,6 +25,7 @@ from benchmarks.against import main as against
 from benchmarks.beside import lines_of as ratio_lines
 from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
+from benchmarks.images import lines_of as image_lines
 from benchmarks.layers import lines_of as layer_lines
 from benchmarks.packages import python_packages
 from benchmarks.processes import ROOT
@@ -87,6 +88,7 @@ PARTS: Final = (
                     "1000"), fanout_lines),
     Part("curves", ("--seconds", "0.1", "--entities", "2000", "--subscriptions", "1000", "--connections", "100"),
          curve_lines),
+    Part("images", ("--rounds", "1", "--images", "4", "--width", "800"), image_lines),
     Part("soak", ("--minutes", "0.25", "--clients", "60"), soak_lines),
 )  # fmt: skip
 

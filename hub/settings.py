@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     max_buffered_bytes: Annotated[Positive, Limit("process", "bytes", "503")] = 268_435_456
     max_requests: Annotated[Positive, Limit("process", "requests", "503")] = 1_000
 
+    # Images.
+    watermark: str = ""
+    image_workers: Annotated[Positive, Limit("process", "images at once", "waits")] = 2
+    image_queue: Annotated[Positive, Limit("process", "images that wait", "503")] = 100
+    image_seconds: Annotated[Positive, Limit("image", "seconds of the processor", "503")] = 20
+    image_memory_mb: Annotated[int, Field(ge=128), Limit("image", "MiB", "503")] = 1_024
+
     # Live subscriptions; times in seconds.
     live_ping_interval: Positive = 25
     live_ping_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 60

@@ -22,7 +22,7 @@ HubError
 stores.errors.StoreError
 └── RequestFailed           one request of a batch fails, for the reason that it holds
 
-`stores.errors` and `auth.errors` define the other errors that services raise.
+`stores.errors`, `auth.errors` and `hub.media.errors` define the other errors that services raise.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from auth import errors as auth
+from hub.media import errors as media
 from stores import errors as stores
 from stores.bounds import Limited
 from stores.rule_texts import RULES
@@ -177,6 +178,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     auth.Forbidden: HTTPStatus.FORBIDDEN,
     auth.CrossSite: HTTPStatus.FORBIDDEN,
     auth.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    media.BadImage: HTTPStatus.BAD_REQUEST,
+    media.MediaBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     stores.InvalidQuery: HTTPStatus.BAD_REQUEST,
     stores.FilterTooCostly: HTTPStatus.BAD_REQUEST,
     stores.InvalidEntity: HTTPStatus.BAD_REQUEST,
@@ -263,6 +266,8 @@ def _errors(error: Exception) -> Errors:
             for v in error.violations:
                 found.setdefault(v.location, []).append(RULES[v.rule].format(detail=v.detail))
             return found
+        case media.Explained():
+            return {error.field: [error.text]}
         case auth.Explained():
             return {error.field: [error.text]}
         case auth.MissingScheme():
@@ -323,7 +328,7 @@ def _headers(error: Exception) -> Mapping[str, str]:
     match error:
         case WrongMethod():
             return {"Allow": ", ".join(error.allowed)}
-        case auth.TooManyAttempts():
+        case auth.TooManyAttempts() | media.MediaBusy():
             return {"Retry-After": str(error.retry_after)}
         case stores.Unavailable() | Overloaded() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
