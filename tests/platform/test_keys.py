@@ -384,7 +384,17 @@ async def test_a_key_of_an_administrator_is_none(racing: Racing) -> None:
 def plain(principal: Principal) -> Principal:
     """Return a user with the same id and groups, and no more rights than any."""
     return Principal(
-        principal.user_id, "x", principal.group, principal.branch, (), False, None, None, "session", "", principal.expires
+        principal.user_id,
+        "x",
+        principal.group,
+        principal.branch,
+        (),
+        False,
+        None,
+        None,
+        "session",
+        "",
+        principal.expires,
     )
 
 
