@@ -19,8 +19,9 @@ from stores.records import Entity
 STORE: Final = "keys"
 
 Prepare = Callable[[str], Awaitable[None]]
-"""Prepares what the API of a kind needs, such as its stores. Called before the first key of the kind is created, perhaps
-by several processes at once, and again. Raises Conflict if what is there is in the way: then no key is created."""
+"""Prepares what the API of a kind needs, such as its stores. Called before the first key of the kind is created, and
+perhaps again, or by several processes at once. Raises Conflict if what is there is in the way: then no key is
+created."""
 
 
 async def nothing_to_prepare(kind: str) -> None:

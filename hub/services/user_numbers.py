@@ -6,18 +6,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from auth.system_stores import FREE_TIER, USERS
+from auth.system_stores import USERS
 from hub.services.stamping import serials_of, stamp_change
+from stores.data_changes import DataChange, DataOperations
 from stores.errors import DuplicateValue
-from stores.protocol import Engine, Procedure, Steps, Update, Written, do, find, take
-from stores.query import Compare, Equal, Query, Sort
+from stores.presence import has_none
+from stores.protocol import Engine, Procedure, Steps, UpdateMany, do, find, take
+from stores.query import Compare, In, Query, Sort
 
 AT_ONCE: Final = 500
 """Users that get their numbers in one commit."""
 
 RETRIES: Final = 20
 
-_UNNUMBERED: Final = Equal(("number",), None)
+_FILLING: Final = DataOperations({}, fill=("number", "subscription_tier"))
+_UNNUMBERED: Final = has_none(("number",))
 _LARGEST: Final = Query(Compare(("number",), "gt", 0), (Sort(("number",), descending=True),), limit=1)
 
 
@@ -29,7 +32,7 @@ async def number_users(engine: Engine) -> None:
     """
     refusals = 0
     while await engine.entities(USERS.name, Query(_UNNUMBERED, limit=1)):
-        above = [user["number"] for user in await engine.entities(USERS.name, _LARGEST)]
+        above = [int(user["number"]) for user in await engine.entities(USERS.name, _LARGEST)]
         numbering = Procedure(USERS.name, partial(_numbering, max([0, *above])), bulk=True)
         try:
             await engine.commit([numbering], None)
@@ -44,9 +47,9 @@ def _numbering(largest: int) -> Steps:
     """Number the next users above `largest`, which is below the counter unless the counter was lost with a part of the
     database."""
     [serial] = serials_of(USERS)
-    users = yield from find(USERS.name, _UNNUMBERED, AT_ONCE, ("subscription_tier",), in_order=True)
+    users = yield from find(USERS.name, _UNNUMBERED, AT_ONCE, (), in_order=True)
     first = yield from take(replace(serial, start=max(serial.start, largest + 1)), len(users))
-    for number, user in enumerate(users, first):
-        fields = {"number": number, "subscription_tier": user.get("subscription_tier") or FREE_TIER}
-        yield from do(Update(USERS.name, user["_id"], stamp_change(fields)))
-    return Written(b"", 0, len(users))
+    ids = tuple(user["_id"] for user in users)
+    numbers = {id: first + index for index, id in enumerate(ids)}
+    change = DataChange(_FILLING, USERS, {serial.field: numbers})
+    return (yield from do(UpdateMany(USERS.name, In(("_id",), ids), stamp_change({}), len(ids), compute=change)))

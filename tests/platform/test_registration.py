@@ -185,7 +185,7 @@ async def test_a_code_is_stored_as_a_keyed_digest_and_never_logged(
     assert not any(each in caplog.text for each in (code, secret, digest))
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "a\nb"])
+@pytest.mark.parametrize("name", ["", "x" * 256])
 async def test_a_name_that_no_key_can_have_is_refused_before_the_code_counts(desk: Registering, name: str) -> None:
     user = await desk.user()
     code = await desk.code(user)
