@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from auth.groups import KnownGroups, chain_of
@@ -32,8 +32,8 @@ async def nothing_to_prepare(kind: str) -> None:
 class NewKey:
     """The entity of a new key, and its secret. The secret is not stored, so this is the only copy."""
 
-    entity: Entity
-    secret: str
+    entity: Entity = field(repr=False)
+    secret: str = field(repr=False)
 
 
 class KeyIssuer:

@@ -117,7 +117,7 @@ class Registration:
         """Queue the mail of a new code to the user with this login, if there is one with an e-mail address. `address`
         is that of the client, and is named in the mail. Raises TooManyAttempts for too many requests at once."""
         try:
-            self._waiting.put_nowait((login[:LONGEST], address))
+            self._waiting.put_nowait((_searchable(login), address))
         except asyncio.QueueFull:
             raise TooManyAttempts(1).at("MOST_REGISTRATIONS") from None
 
@@ -165,7 +165,7 @@ class Registration:
         """
         checked, violations = KEYS.check_new({"name": name, "kind": KIND})
         raise_violations(violations)
-        return await retry_unexpected(lambda: self._verify(login[:LONGEST], code, checked))
+        return await retry_unexpected(lambda: self._verify(_searchable(login), code, checked))
 
     async def _verify(self, login: str, code: str, fields: Entity) -> tuple[str, Entity]:
         account = await self._account(login)
@@ -218,7 +218,7 @@ class Registration:
 
     def _decoy(self, login: str) -> str:
         """Return the id of the decoy for a login: always the same, and no user's."""
-        number = int(self._key.digest(_DECOY, login.encode("utf-8", "surrogatepass"))[:8], 16) % DECOYS
+        number = int(self._key.digest(_DECOY, login.encode())[:8], 16) % DECOYS
         return self._key.digest(_DECOY, b"\0", str(number).encode())[:24]
 
     def _digest(self, account: str, code: str) -> str:
@@ -270,6 +270,15 @@ def _put(account: str, fields: Entity) -> Steps:
     stamps = {"owner": None, "group": None, "access": [], "branch": [], "time": now, "_at": now, "_rev": 1}
     entity = {"_id": new_id(), **_fresh(account), **until, **fields, **stamps}
     return (yield from do(Upsert(CODES.name, "account", entity, fields | {"_at": now}, forced=True)))
+
+
+def _searchable(login: str) -> str:
+    """Return a login as it is looked up: without what no login has, since databases refuse it."""
+    try:
+        login.encode()
+    except UnicodeEncodeError:
+        return ""
+    return login[:LONGEST]
 
 
 def _origin(address: str) -> str:
