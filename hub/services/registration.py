@@ -136,7 +136,7 @@ class Registration:
         """Replace the code of the account, and mail it. At the limit of codes the account keeps the one that it has."""
         account = await self._account(login)
         code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
-        digest = self._digest(account.id, code) if account.user else secrets.token_hex(32)
+        digest = self._digest(account, code) if account.user else secrets.token_hex(32)
         replaced = await self._commit([_of(account, lambda: self._replacing(account, digest))], None)
         if account.user is not None and replaced["digest"] == digest:
             values = {"login": account.user["login"], "origin": _origin(address), "code": code}
@@ -169,7 +169,7 @@ class Registration:
 
     async def _verify(self, login: str, code: str, fields: Entity) -> tuple[str, Entity]:
         account = await self._account(login)
-        digest = self._digest(account.id, code)
+        digest = self._digest(account, code)
         new = await self._new_key(account, digest, fields)
         trial = _of(account, lambda: self._trying(account, digest, new))
         there = expect.user_is_active(account.id) if account.user else expect.user_is_gone(account.id)
@@ -221,8 +221,10 @@ class Registration:
         number = int(self._key.digest(_DECOY, login.encode())[:8], 16) % DECOYS
         return self._key.digest(_DECOY, b"\0", str(number).encode())[:24]
 
-    def _digest(self, account: str, code: str) -> str:
-        return self._key.digest(_PURPOSE, f"{account}:{code.strip()}".encode("utf-8", "surrogatepass"))
+    def _digest(self, account: Account, code: str) -> str:
+        """Return the digest of a code for an account. It depends on the address, so a new one ends the code."""
+        email = account.user["email"] if account.user else ""
+        return self._key.digest(_PURPOSE, f"{account.id}:{email}:{code.strip()}".encode("utf-8", "surrogatepass"))
 
     async def _commit(self, writes: Sequence[Write], by: str | None) -> Entity:
         """Commit the writes; return the record that the first of them leaves. On MongoDB, one of two commits that

@@ -152,6 +152,17 @@ async def test_a_new_code_replaces_the_old_one(desk: Registering) -> None:
     assert await desk.verify(user, new)
 
 
+async def test_a_code_is_for_the_address_that_it_was_mailed_to(desk: Registering) -> None:
+    user = await desk.user()
+    code = await desk.code(user)
+    for email in (f"new-{user['email']}", user["email"]):
+        await desk.hub.entities.change(desk.principal, "users", user["_id"], {"email": email}, None)
+        if email != user["email"]:
+            with pytest.raises(InvalidCode):
+                await desk.verify(user, code)
+    assert await desk.verify(user, code)
+
+
 async def test_a_code_expires(desk: Registering) -> None:
     user = await desk.user()
     code = await desk.code(user)
@@ -180,7 +191,7 @@ async def test_a_code_is_stored_as_a_keyed_digest_and_never_logged(
     code = await desk.code(user)
     digest = (await desk.record(user))["digest"]
     assert re.fullmatch(r"[0-9a-f]{64}", digest)
-    assert digest == desk.hub.key.key.digest("registration codes", f"{user['_id']}:{code}".encode())
+    assert digest == desk.hub.key.key.digest("registration codes", f"{user['_id']}:{user['email']}:{code}".encode())
     secret, _ = await desk.verify(user, code)
     assert not any(each in caplog.text for each in (code, secret, digest))
 
