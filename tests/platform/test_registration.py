@@ -155,9 +155,9 @@ async def test_a_new_code_replaces_the_old_one(desk: Registering) -> None:
 async def test_a_code_is_for_the_address_that_it_was_mailed_to(desk: Registering) -> None:
     user = await desk.user()
     code = await desk.code(user)
-    for email in (f"new-{user['email']}", user["email"]):
-        await desk.hub.entities.change(desk.principal, "users", user["_id"], {"email": email}, None)
-        if email != user["email"]:
+    for address in (f"new-{user['email']}", user["email"]):
+        await desk.hub.entities.change(desk.principal, "users", user["_id"], {"email": address}, None)
+        if address != user["email"]:
             with pytest.raises(InvalidCode):
                 await desk.verify(user, code)
     assert await desk.verify(user, code)
