@@ -241,9 +241,9 @@ def _credential_of(store: str, found: Entity) -> Credential:
     expires = FOREVER if expires is None else expires
     if store == "tokens":
         return Credential(found["_id"], found["user"], "token", expires, _token_scopes(found))
-    if found.get("active") is not True:
+    if found.get("active") is not True or not isinstance(expires, int):  # another program may have stored anything
         raise Unauthenticated("the key is not active")
-    return Credential(found["_id"], found["user"], "key", expires, SCOPES[scope_of(found)])
+    return Credential(found["_id"], str(found.get("user")), "key", expires, SCOPES[scope_of(found)])
 
 
 def _rights_of(principal: Principal) -> tuple[object, ...]:

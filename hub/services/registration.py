@@ -247,7 +247,7 @@ class Registration:
 def _is_right(record: Entity, digest: str) -> bool:
     """Return whether a code with this digest opens the account now."""
     alike = hmac.compare_digest(str(record["digest"] or ""), digest)
-    return alike and record["tries"] < MOST_TRIES and now_ms() < record["expires"]
+    return alike and bool(record["tries"] < MOST_TRIES and now_ms() < record["expires"])
 
 
 def _of(account: Account, steps: Callable[[], Steps]) -> Procedure:
