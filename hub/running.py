@@ -13,6 +13,7 @@ from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
+from hub.media.service import Media
 from hub.memory import give_back_memory
 from hub.metrics import Metrics
 from hub.services.accounts import Accounts
@@ -59,6 +60,7 @@ class Hub:
     batch: BatchService
     delta: DeltaService
     expansions: Expansions
+    media: Media
     metrics: Metrics
     session_registry: SessionRegistry
     key: KeyInUse
@@ -79,6 +81,8 @@ class Hub:
             stack.push_async_callback(self.engine.close)
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
+            await when_available(self.media.records.define)
+            stack.push_async_callback(self.media.thumbnails.close)
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             admin = self.settings.admin_password.get_secret_value()
@@ -94,6 +98,8 @@ class Hub:
                 self.session_registry.run(),
                 self.mailer.run(),
                 self.resets.run(),
+                self.media.keeper.follow(),
+                self.media.keeper.remove(),
             )
             for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)

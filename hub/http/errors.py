@@ -13,6 +13,7 @@ HubError
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path does not support this method
 ├── NotModified             the caller's copy is current
+├── RangeNotSatisfiable     the range that is asked for begins behind the end of the file
 ├── Overloaded              more requests, connections or bytes at once than the hub accepts
 ├── TooSlow                 the head or the body did not arrive in time
 ├── AnswerBroken            the database failed while an answer was being sent; the answer is cut off
@@ -124,6 +125,14 @@ class NotModified(HubError):
         self.etag = etag
 
 
+class RangeNotSatisfiable(HubError):
+    """`size`: the bytes that there are."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"there are {size} bytes")
+        self.size = size
+
+
 class TooSlow(HubError):
     pass
 
@@ -170,6 +179,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     ClientGone: HTTPStatus.REQUEST_TIMEOUT,
@@ -330,6 +340,8 @@ def _headers(error: Exception) -> Mapping[str, str]:
         case WrongWebSocketVersion():
             # RFC 6455, 4.4; RFC 9110, 15.5.22 and 7.8
             return {"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "upgrade, close"}
+        case RangeNotSatisfiable():
+            return {"Content-Range": f"bytes */{error.size}"}
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():

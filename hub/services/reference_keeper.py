@@ -39,6 +39,7 @@ COLLECTED_AT_ONCE: Final = 5_000
 LIGHT_VALUES: Final = 1_000
 """Values in fields with references up to which a procedure is a light one."""
 
+
 @dataclass(frozen=True, slots=True)
 class Guarded:
     """Writes with the procedures that keep references true: `before` checks; `after` checks what depends on the

@@ -87,7 +87,7 @@ class StoreRegistry:
         return name in self._connected
 
     def _with_checks(self) -> frozenset[str]:
-        """Return the names of the stores that refer to others, of those that are referred to, and of those with files."""
+        """Return the names of the stores that refer to others, that are referred to, or that have files."""
         checked = (each.name for each in self.all() if each.relations or each.file_fields)
         return frozenset({*self._referring, *checked})
 

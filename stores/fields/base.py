@@ -135,10 +135,9 @@ class FieldType(ABC):
     may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
     values, which `costly_in` counts, takes long (0.3 ms). `decimal`: doubles stand for decimals, so that a sum of them
     is a decimal. `listed`: values are lists. `free`: values may be objects of any form, so paths lead into them.
-    `uploaded`: values are files, which
-    uploads alone set. `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
-    `parameter`: how `parse` reads a text. `example`: a value for the docs, which the check accepts, given the settings
-    that it needs.
+    `uploaded`: values are files, which uploads alone set. `longest`: the most characters, unless the field has a
+    `length`; None where a length means nothing. `parameter`: how `parse` reads a text. `example`: a value for the docs,
+    which the check accepts, given the settings that it needs.
     """
 
     takes: ClassVar[frozenset[str]] = EVERY_FIELD | IN_LISTS
