@@ -133,7 +133,8 @@ def serve(
     urls: UrlSource | None = None,
 ) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code. Running requests get `shutdown_grace` seconds to complete.
-    `others` create the dialects that are served beside the platform's; `images` converts images, `urls` fetches files."""
+    `others` create the dialects that are served beside the platform's; `images` converts images, and `urls` fetches
+    files."""
     configure_logging(settings)
     reuse_memory()
     allow_connections()

@@ -39,6 +39,9 @@ from stores.rule_texts import RULES
 
 Errors = Mapping[str, list[str]]
 
+RETRY_AFTER = 1
+"""Seconds after which a caller may try again while the database is unavailable or the hub is overloaded."""
+
 
 class HubError(Limited):
     """Base of the errors that the application raises on purpose."""
@@ -138,10 +141,12 @@ class TooSlow(HubError):
 
 
 class Overloaded(HubError):
-    """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests."""
+    """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests. `retry_after`:
+    seconds."""
 
-    def __init__(self, cause: str, field: str = "", text: str = "") -> None:
+    def __init__(self, cause: str, field: str = "", text: str = "", retry_after: int = RETRY_AFTER) -> None:
         super().__init__(cause)
+        self.retry_after = retry_after
         self.errors: Errors = {field: [text]} if field else {}
 
 
@@ -218,9 +223,6 @@ _OWN_TAGS: Mapping[type[Exception], tuple[str, ...]] = {
     auth.CodeRequired: ("error_code_required", "error_unauthorized"),
 }
 """Tags of errors that differ from those of their status."""
-
-RETRY_AFTER = 1
-"""Seconds after which a caller may try again while the database is unavailable or the hub is overloaded."""
 
 
 def status_text(status: HTTPStatus) -> str:
@@ -335,7 +337,9 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Allow": ", ".join(error.allowed)}
         case auth.TooManyAttempts():
             return {"Retry-After": str(error.retry_after)}
-        case stores.Unavailable() | Overloaded() | stores.TooManyLists():
+        case Overloaded():
+            return {"Retry-After": str(error.retry_after)}
+        case stores.Unavailable() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
         case WrongWebSocketVersion():
             # RFC 6455, 4.4; RFC 9110, 15.5.22 and 7.8

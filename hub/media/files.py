@@ -260,4 +260,6 @@ async def converting(work: Awaitable[ImageInfo]) -> ImageInfo:
     except ImageRefused as error:
         raise BadRequest("file", str(error)) from error
     except ImagesBusy as error:
-        raise Overloaded(str(error), "file", "Too many images are being converted: try again.") from error
+        raise Overloaded(
+            str(error), "file", "Too many images are being converted: try again.", error.retry_after
+        ) from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from stores.errors import Unavailable
+
+J = TypeVar("J")
 
 WIDTHS: Final = (160, 320, 640, 1280)
 """Widths of thumbnails, in pixels."""
@@ -39,7 +43,37 @@ class ImageRefused(Exception):
 
 
 class ImagesBusy(Exception):
-    """Too many images are being converted, or one took too long: try again."""
+    """Too many images are being converted, or one took too long: try again after `retry_after` seconds."""
+
+    def __init__(self, text: str, retry_after: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedImages(Generic[J]):
+    """The `Images` over a function that carries out jobs: one for originals, and one for each width of a thumbnail. It
+    raises one of `refused` for a bad image and one of `busy` while it cannot convert any."""
+
+    convert: Callable[[Path, Path, J], Awaitable[ImageInfo]]
+    of_original: J
+    of_thumbnail: Callable[[int], J]
+    refused: tuple[type[Exception], ...]
+    busy: tuple[type[Exception], ...]
+
+    async def original(self, source: Path, target: Path) -> ImageInfo:
+        return await self._convert(source, target, self.of_original)
+
+    async def thumbnail(self, source: Path, target: Path, width: int) -> ImageInfo:
+        return await self._convert(source, target, self.of_thumbnail(width))
+
+    async def _convert(self, source: Path, target: Path, job: J) -> ImageInfo:
+        try:
+            return await self.convert(source, target, job)
+        except self.refused as error:
+            raise ImageRefused(str(error)) from error
+        except self.busy as error:
+            raise ImagesBusy(str(error), getattr(error, "retry_after", 1)) from error
 
 
 class NoImages:

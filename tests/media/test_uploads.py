@@ -123,9 +123,7 @@ async def test_a_bad_upload_is_refused_by_name(
     assert (await user.see(albums, album["_id"]))["_rev"] == 1
 
 
-async def test_only_who_may_change_the_entity_may_upload(
-    hub: Hub, user: Client, other: Client, albums: str
-) -> None:
+async def test_only_who_may_change_the_entity_may_upload(hub: Hub, user: Client, other: Client, albums: str) -> None:
     album = await user.make(albums)
     refused(await upload(other, albums, album["_id"], "cover", png()), 404)
     refused(await upload(user, albums, "0" * 24, "cover", png()), 404)
@@ -191,7 +189,9 @@ async def test_no_body_sets_a_file(user: Client, albums: str, album: Entity) -> 
         assert refused(await user.post(f"/{albums}", upsert, {"upsert": "code"}), 400) == {"cover": rule}
         upsert = {"code": str(uuid.uuid4()), "cover": value}
         assert refused(await user.post(f"/{albums}", upsert, {"upsert": "code"}), 400) == {"cover": rule}
-        assert refused(await user.patch(f"/{albums}", {"cover": value}, {"code": album["code"]}), 400) == {"cover": rule}
+        assert refused(await user.patch(f"/{albums}", {"cover": value}, {"code": album["code"]}), 400) == {
+            "cover": rule
+        }
         request = {"method": "PATCH", "path": path, "body": {"cover": value}}
         refused(await user.post("/batch", {"requests": [request]}), 400, "requests.0.cover")
     for values in ([a, a], [a, cover], [a, b, invented]):

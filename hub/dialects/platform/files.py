@@ -88,7 +88,8 @@ async def link(context: PlatformContext, call: Call, principal: Principal) -> An
         raise BadRequest(min(unknown), "Send expires alone.")
     expires = _expiry(body.get("expires"))
     path = call.path
-    url = await context.media.files.link(principal, path["store"], path["id"], path["file"], expires)
+    file = path.get("file") or path["field"]  # the name of the field may be left out
+    url = await context.media.files.link(principal, path["store"], path["id"], file, expires)
     return json_answer({"success": True, "url": url, "expires": expires})
 
 

@@ -103,7 +103,7 @@ ENTITY_OPERATIONS: Final = (
               "entity", writes=True, conditional=True, right="PATCH"),
     Operation("linkToFile", "POST", FILES + "/{field}/{file}/link", "Get a signed link to a private file", f.link,
               "link", body="link", right="GET"),
-    Operation("linkToFileById", "POST", FILES + "/{file}/link", "Get a signed link, without the name of the field",
+    Operation("linkToFileById", "POST", FILES + "/{field}/link", "Get a signed link by the id of the file alone",
               f.link, "link", body="link", right="GET"),
     Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", e.history, "history",
               parameters="history"),
