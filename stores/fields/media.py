@@ -7,8 +7,9 @@ The check of a value tells its form only: whether a write may set it depends on 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from stores.bounds import Limit
 from stores.fields.base import Checker, FieldSettings, FieldType, Rejected, Schema
 from stores.records import Json
 
@@ -22,8 +23,8 @@ FILE_ID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 """The pattern of a UUID of version 4."""
 MEDIA_TYPE: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/(?:\*|[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62})"
 """The pattern of a media type (RFC 6838, 4.2), or of all of one kind: ``image/*``."""
-LARGEST_FILE: Final = 2**40
-LARGEST_SIDE: Final = 2**31 - 1
+LARGEST_FILE: Final[Annotated[int, Limit("field", "bytes that `max_bytes` may allow", "400")]] = 2**40
+WIDEST: Final = 2**31 - 1
 
 _ID: Final = re.compile(FILE_ID + r"\Z")
 _EXAMPLE: Final = {
@@ -50,7 +51,7 @@ class UploadedFile(FieldType):
         return check_file
 
     def schema(self, field: FieldSettings) -> Schema:
-        side: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": LARGEST_SIDE}
+        side: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": WIDEST}
         members: dict[str, Schema] = {
             "id": {"type": "string", "pattern": f"^{FILE_ID}$"},
             "url": {"type": "string", "pattern": f"^{URL}{FILE_ID}$", "description": "Below the address of the hub"},
@@ -93,7 +94,7 @@ def _is_described(value: dict[str, Any]) -> bool:
         and _is_text(value["type"], TYPE_LENGTH)
         and _is_text(value["name"], NAME_LENGTH)
         and _is_whole(value["size"], 0, LARGEST_FILE)
-        and all(value[side] is None or _is_whole(value[side], 1, LARGEST_SIDE) for side in ("width", "height"))
+        and all(value[side] is None or _is_whole(value[side], 1, WIDEST) for side in ("width", "height"))
     )
 
 
