@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from auth.secret_key import SecretKey
 from hub.media.links import Links
 from hub.media.names import is_allowed, renamed, safe_name, type_of
+from stores.fields.base import Rejected
 from stores.fields.media import NAME_LENGTH, check_file
 
 NAMES = [
@@ -88,8 +89,6 @@ def test_a_signature_is_of_one_key_one_file_and_one_time() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), st.lists, max_leaves=5))
 def test_whatever_is_no_file_is_rejected(value: object) -> None:
     """Never with another error than that of the check."""
-    from stores.fields.base import Rejected
-
     example = {"id": "2b1c7a52-6f0d-4a9b-8f5e-0d6c5a1b7e90", "url": value, "type": value, "size": value, "name": value,
                "width": value, "height": value}  # fmt: skip
     for each in (value, example, example | {"id": value}):

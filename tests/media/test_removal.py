@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from hub.media.storage import Storage
 from hub.running import Hub
 from hub.settings import Settings
 from stores.errors import InvalidQuery, NotFound, Unavailable
+from stores.query import WHOLE
 from stores.records import Change, Entity
 from tests.media.serving import PillowImages
 from tests.media.uploading import png
@@ -57,10 +61,6 @@ class Bench:
         return entity, record
 
     async def see(self, id: str) -> Entity:
-        import json
-
-        from stores.query import WHOLE
-
         text, _ = await self.hub.entities.get(self.principal, "houses", id, WHOLE)
         entity: Entity = json.loads(text)
         return entity
@@ -85,20 +85,15 @@ async def bench(
         yield bench
 
 
-def running(database: Database, folder: Path, url: str) -> Any:
-    from contextlib import asynccontextmanager
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[Bench]:
-        location = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
-        given: dict[str, Any] = {
-            "admin_password": ADMIN_PASSWORD, "database_url": location, "secret_key": SECRET_KEY, "media_url": url,
-        }  # fmt: skip
-        hub = assemble(Settings(data_dir=folder, **given), PillowImages(folder / "conversions"))
-        async with hub.run():
-            yield Bench(hub, await hub.resolver.resolve(hub.control_token), folder, url)
-
-    return run()
+@asynccontextmanager
+async def running(database: Database, folder: Path, url: str) -> AsyncIterator[Bench]:
+    location = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    given: dict[str, Any] = {
+        "admin_password": ADMIN_PASSWORD, "database_url": location, "secret_key": SECRET_KEY, "media_url": url,
+    }  # fmt: skip
+    hub = assemble(Settings(data_dir=folder, **given), PillowImages(folder / "conversions"))
+    async with hub.run():
+        yield Bench(hub, await hub.resolver.resolve(hub.control_token), folder, url)
 
 
 async def test_an_upload_without_its_commit_is_swept_after_an_hour(
@@ -155,8 +150,6 @@ async def test_no_thumbnail_outlives_its_image(bench: Bench) -> None:
     """One that is still being made when its image is removed is removed too."""
     media = bench.hub.media
     entity, record = await bench.upload(png(), "photo")
-    import asyncio
-
     making = asyncio.create_task(media.thumbnails.find(record, 320))
     await asyncio.sleep(0.05)
     await bench.clear(entity)
