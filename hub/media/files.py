@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, Protocol
@@ -30,12 +31,15 @@ from stores.field import Field
 from stores.fields.media import is_file_id
 from stores.protocol import Engine, Revisions
 from stores.query import Projection
+from stores.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 IMAGE_BYTES: Final[Annotated[int, Limit("upload to an `Image` field, without `max_bytes`", "bytes", "413")]] = (
     15_000_000
 )
+MOST_UPLOADS: Final[Annotated[int, Limit("process", "uploads at once", "503")]] = 64
+MOST_UPLOADS_EACH: Final[Annotated[int, Limit("user", "uploads at once", "503")]] = 16
 NOT_FETCHED: Final = "This URL could not be fetched."
 """The one answer for every URL that is refused or does not answer: an answer of its own would tell what the hub can
 reach."""
@@ -123,6 +127,7 @@ class MediaService:
         self._most_bytes = most_bytes
         self._urls = urls
         self._owner = ""
+        self._arriving: Counter[str] = Counter()
         self.lost = asyncio.Event()
         """Set when there may be files to remove."""
 
@@ -136,9 +141,21 @@ class MediaService:
         default = IMAGE_BYTES if found.type == "Image" else self._most_bytes
         return UploadTarget(principal, view, id, found, min(found.max_bytes or default, self._most_bytes))
 
-    def arriving(self) -> AbstractAsyncContextManager[Path]:
-        """Return a path for a file that arrives."""
-        return self._incoming.path()
+    @asynccontextmanager
+    async def arriving(self, user: str) -> AsyncIterator[Path]:
+        """Return a path for a file that a user sends. Raises Overloaded if too many are on their way."""
+        if self._arriving.total() >= MOST_UPLOADS:
+            raise _too_many("uploads", "MOST_UPLOADS")
+        if self._arriving[user] >= MOST_UPLOADS_EACH:
+            raise _too_many("of your uploads", "MOST_UPLOADS_EACH")
+        self._arriving[user] += 1
+        try:
+            async with self._incoming.path() as path:
+                yield path
+        finally:
+            self._arriving[user] -= 1
+            if not self._arriving[user]:
+                del self._arriving[user]
 
     async def fetch(self, target: UploadTarget, url: str, path: Path) -> Upload:
         """Download a file. Raises BadRequest for every URL that is refused or does not answer."""
@@ -199,12 +216,12 @@ class MediaService:
     @asynccontextmanager
     async def _ready(self, target: UploadTarget, upload: Upload) -> AsyncIterator[_Ready]:
         """Return the file as it will be stored: an image is converted. Raises BadRequest and Overloaded."""
-        size = (await asyncio.to_thread(upload.path.stat)).st_size
+        size = upload.path.stat().st_size
         if size > target.most_bytes:
             raise too_large(target)
         name = safe_name(upload.name)
         if not target.is_image:
-            kind = type_of(await asyncio.to_thread(head_of, upload.path, HEAD_BYTES), name, upload.type)
+            kind = type_of(await in_thread(head_of, upload.path, HEAD_BYTES), name, upload.type)
             if not is_allowed(kind, target.field.types):
                 taken = ", ".join(target.field.types)
                 raise BadRequest("file", f"This field takes {taken}; this file is {kind}.")
@@ -250,6 +267,11 @@ def too_large(target: UploadTarget) -> BodyTooLarge:
     return BodyTooLarge("file", f"The file must not exceed {target.most_bytes} bytes.").at(
         "" if target.field.max_bytes else "IMAGE_BYTES" if target.is_image else "media_max_bytes"
     )
+
+
+def _too_many(what: str, limit: str) -> Overloaded:
+    text = f"Too many {what} are on their way ({limit}): try again."
+    return Overloaded("too many uploads", "file", text).at(limit)
 
 
 async def converting(work: Awaitable[ImageInfo]) -> ImageInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hub.media.storage import full_or_unavailable
+from stores.threads import in_thread
 
 ABANDONED: Final = 3_600
 """Seconds after which a file belongs to a process that was killed."""
@@ -32,6 +32,8 @@ class IncomingFolder:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             yield path
+        except TimeoutError:  # it is an OSError, too, and not of files
+            raise
         except OSError as error:
             raise full_or_unavailable(error) from error
         finally:
@@ -40,7 +42,7 @@ class IncomingFolder:
 
     async def sweep(self) -> None:
         """Remove what killed processes have left."""
-        await asyncio.to_thread(self._sweep)
+        await in_thread(self._sweep)
 
     def _sweep(self) -> None:
         oldest = time.time() - ABANDONED

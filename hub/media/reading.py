@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
 from hub.media.storage import Storage
 from stores.errors import NotFound
+from stores.threads import in_thread
 
 PIECE: Final = 262_144
 """Bytes that are read at once."""
@@ -26,6 +26,6 @@ async def pieces_of(storage: Storage, key: str, start: int, end: int) -> AsyncGe
 
 async def download(storage: Storage, key: str, size: int, path: Path) -> None:
     """Copy a stored file to a new local one."""
-    with await asyncio.to_thread(path.open, "xb") as file:
+    with path.open("xb") as file:
         async for piece in pieces_of(storage, key, 0, size):
-            await asyncio.to_thread(file.write, piece)
+            await in_thread(file.write, piece)

@@ -20,9 +20,12 @@ from obstore.store import LocalStore, S3Store
 
 from stores.bounds import Limit
 from stores.errors import CannotOpen, NotFound, StorageFull, StoreError, Unavailable
+from stores.threads import in_thread
 
 PART: Final = 5_242_880
 """Bytes of one part of an upload to a bucket, the fewest that S3 takes. Two of them are in memory at a time."""
+PUT_AT_ONCE: Final = 8
+"""Files that are stored at once; others wait."""
 
 STORAGE_SECONDS: Final[Annotated[int, Limit("request to the storage of files", "seconds", "503")]] = 30
 """Seconds for one request, and for all of its repetitions."""
@@ -48,6 +51,7 @@ class Storage:
     def __init__(self, bucket: S3Store | None = None, folder: Path | None = None) -> None:
         self._bucket = bucket
         self._folder = folder
+        self._putting = asyncio.Semaphore(PUT_AT_ONCE)
 
     @classmethod
     def at(cls, url: str) -> Storage:
@@ -87,10 +91,14 @@ class Storage:
 
     async def put(self, key: str, path: Path) -> None:
         """Store a file. It is durable on return."""
+        async with self._putting:
+            await self._put(key, path)
+
+    async def _put(self, key: str, path: Path) -> None:
         with translated():
             await obstore.put_async(self._store, key, path, chunk_size=PART, max_concurrency=2)
             if self._folder is not None:
-                await asyncio.to_thread(_sync, self._folder / key, self._folder)
+                await in_thread(_sync, self._folder / key, self._folder)
 
     async def read(self, key: str, start: int, end: int) -> bytes:
         """Return bytes of a file. Nothing stays open. Raises NotFound."""

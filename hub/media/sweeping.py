@@ -25,6 +25,7 @@ from hub.services.walking import each_entity
 from stores.bounds import Limit
 from stores.errors import CannotOpen, ConsumerBehind, InvalidQuery, NotFound, StoreError
 from stores.fields.media import FILE_ID, files_of
+from stores.options import ConsumerOptions
 from stores.protocol import Engine, Write
 from stores.query import In
 from stores.records import Change, Entity, now_ms
@@ -32,6 +33,8 @@ from stores.records import Change, Entity, now_ms
 log = logging.getLogger(__name__)
 
 CONSUMER: Final = "files"
+LEASE: Final = 60.0
+"""Seconds. A renewal is a write, every twenty seconds, and nobody waits for what a killed process has left."""
 HOUR: Final = 3_600_000
 """Milliseconds after which an upload without a commit has failed."""
 MOST_LISTED: Final[Annotated[int, Limit("check of files", "files of each kind", "the rest is counted")]] = 100
@@ -103,7 +106,7 @@ class MediaKeeper:
 
     async def follow(self) -> None:
         """Note what entities lose, until cancelled."""
-        consumer = self._engine.consumer(CONSUMER, self.note)
+        consumer = self._engine.consumer(CONSUMER, self.note, ConsumerOptions(lease_seconds=LEASE))
         while True:
             try:
                 await consumer.run()

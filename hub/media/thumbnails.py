@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from typing import Annotated, Final
 
+from hub.http.errors import Overloaded
 from hub.media.files import converting
 from hub.media.images import WIDTHS, Images
 from hub.media.incoming import IncomingFolder
@@ -18,6 +19,9 @@ from stores.errors import NotFound
 
 log = logging.getLogger(__name__)
 
+MADE_AT_ONCE: Final = 4
+"""Thumbnails that are made at once: two workers are busy, and the next images are there."""
+MOST_THUMBNAILS: Final[Annotated[int, Limit("process", "thumbnails that are made or wait for that", "503")]] = 200
 MOST_KNOWN_SIZES: Final[Annotated[int, Limit("process", "sizes of thumbnails", "the oldest goes")]] = 10_000
 
 
@@ -37,6 +41,7 @@ class Thumbnails:
         self._incoming = incoming
         self._images = images
         self._making: dict[str, asyncio.Task[int]] = {}
+        self._at_work = asyncio.Semaphore(MADE_AT_ONCE)
         self._sizes: OrderedDict[str, int] = OrderedDict()
 
     async def find(self, record: FileRecord, width: int) -> tuple[str, int]:
@@ -71,13 +76,16 @@ class Thumbnails:
         more."""
         task = self._making.get(key)
         if task is None:
+            if len(self._making) >= MOST_THUMBNAILS:
+                text = "Too many thumbnails are being made (MOST_THUMBNAILS): try again."
+                raise Overloaded("too many thumbnails", "w", text).at("MOST_THUMBNAILS")
             task = self._making[key] = asyncio.create_task(self._make(record, width, key))
             task.add_done_callback(lambda _: self._making.pop(key, None))
             task.add_done_callback(_log_failure)
         return await asyncio.shield(task)
 
     async def _make(self, record: FileRecord, width: int, key: str) -> int:
-        async with self._incoming.path() as source, self._incoming.path() as made:
+        async with self._at_work, self._incoming.path() as source, self._incoming.path() as made:
             await download(self._storage, record.key, record.size, source)
             info = await converting(self._images.thumbnail(source, made, width))
             await self._storage.put(key, made)

@@ -51,7 +51,7 @@ class Bench:
         [(text, _)] = await self.hub.entities.create(self.principal, "houses", [{}])
         id = text[8:32].decode()
         target = await files.target(self.principal, "houses", id, field)
-        async with files.arriving() as path:
+        async with files.arriving("somebody") as path:
             path.write_bytes(content)
             await files.attach(target, Upload(path, "a.txt", "text/plain"), None)
         entity = await self.see(id)
@@ -261,7 +261,7 @@ async def test_nothing_is_left_of_a_failed_upload(bench: Bench) -> None:
     id = text[8:32].decode()
     target = await media.files.target(bench.principal, "houses", id, "papers")
     await bench.hub.entities.delete(bench.principal, "houses", id, None)
-    async with media.files.arriving() as path:
+    async with media.files.arriving("somebody") as path:
         path.write_bytes(b"text")
         with pytest.raises(NotFound):
             await media.files.attach(target, Upload(path, "a.txt", "text/plain"), None)

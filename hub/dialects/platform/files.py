@@ -38,7 +38,7 @@ async def upload(context: PlatformContext, call: Call, principal: Principal) -> 
     path, revs = call.path, expected_revisions(call)
     files = context.media.files
     target = await files.target(principal, path["store"], path["id"], path["field"])
-    async with files.arriving() as arriving:
+    async with files.arriving(principal.user_id) as arriving:
         if media_type(call) == MULTIPART:
             sent = await _from_form(context, call, target, arriving)
         else:
