@@ -28,9 +28,9 @@ async def check(client: Client, json: AsJson = False) -> None:
         show(found)
         for kind, meaning in (("unreferenced", "without an entity"), ("unknown", "in the storage without a record")):
             if found[kind]["count"]:
-                say(f"{grouped(found[kind]['count'])} {meaning}: hub media sweep removes them")
+                say(f"{grouped(found[kind]['count'])} {meaning}: to remove, hub media sweep")
     if found["missing"]["count"]:
-        raise Failure(f"{grouped(found['missing']['count'])} files of entities are not in the storage")
+        raise Failure(f"{grouped(found['missing']['count'])} missing: entities have them, and the storage does not")
 
 
 @media.command("sweep")
@@ -45,7 +45,7 @@ async def sweep(client: Client, json: AsJson = False) -> None:
         print_json(found)
         return
     show(found)
-    say(f"{grouped(found['unreferenced']['count'] + found['unknown']['count'])} files removed")
+    say(f"{grouped(found['unreferenced']['count'] + found['unknown']['count'])} removed")
 
 
 @media.command("move")
@@ -65,9 +65,9 @@ async def move(
     found = await ask(client, "move", {"url": url})
     for file in found["missing"]["first"]:
         say(f"{file}: not in the storage")
-    say(f"{grouped(found['copied'])} files copied, {grouped(found['present'])} were there already")
+    say(f"{grouped(found['copied'])} copied, {grouped(found['present'])} were there already")
     if found["missing"]["count"]:
-        raise Failure(f"{grouped(found['missing']['count'])} files are not in the storage, and not copied")
+        raise Failure(f"{grouped(found['missing']['count'])} missing: the storage does not have them")
 
 
 async def ask(client: Client, command: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -81,7 +81,7 @@ async def ask(client: Client, command: str, body: Mapping[str, Any] | None = Non
 
 def show(found: Mapping[str, Any]) -> None:
     """Print what a check has found."""
-    say(f"{grouped(found['files'])} files of entities, {grouped(found['bytes'])} bytes")
+    say(f"files: {grouped(found['files'])}, bytes: {grouped(found['bytes'])}")
     for kind in ("missing", "unreferenced", "unknown"):
         for file in found[kind]["first"]:
             say(f"{kind} {file}")

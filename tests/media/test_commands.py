@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hub.cli.output import grouped
 from stores.records import Entity
-from tests.cli.conftest import CommandLine, make_database
+from tests.cli.conftest import CommandLine
 from tests.media.uploading import PDF
 
 pytestmark = pytest.mark.engine("sqlite")
@@ -19,10 +20,9 @@ pytestmark = pytest.mark.engine("sqlite")
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[CommandLine]:
     """The command line of a hub that runs, with a store of houses."""
-    make_database(tmp_path)
     cli = CommandLine(tmp_path)
-    cli("store", "create", "houses", "--field", "code:Text:unique", "--field", "papers:File:many,public")
     with cli.serving():
+        cli("store", "create", "houses", "--field", "code:Text:unique", "--field", "papers:File:many,public")
         yield cli
 
 
@@ -46,25 +46,25 @@ def stored(cli: CommandLine, value: Entity) -> Path:
 
 def test_a_check_compares_entities_and_storage(cli: CommandLine) -> None:
     house = upload(cli, "a", PDF, PDF)
-    assert cli("media", "check").out == f"2 files of entities, {2 * len(PDF):,} bytes\n".replace(",", " ", 0)
+    assert cli("media", "check").out == f"files: 2, bytes: {grouped(2 * len(PDF))}\n"
     stored(cli, house["papers"][0]).unlink()
     result = cli("media", "check", code=1)
     assert f"missing {house['papers'][0]['id']}" in result.out
-    assert result.err == "hub: 1 files of entities are not in the storage\n"
+    assert result.err == "hub: 1 missing: entities have them, and the storage does not\n"
     assert json.loads(cli("media", "check", "--json", code=1).out)["missing"]["count"] == 1
 
 
 def test_a_sweep_removes_nothing_that_is_needed(cli: CommandLine) -> None:
     house = upload(cli, "a", PDF)
-    assert cli("media", "sweep").last == "0 files removed"
+    assert cli("media", "sweep").last == "0 removed"
     assert stored(cli, house["papers"][0]).read_bytes() == PDF
 
 
 def test_files_move(cli: CommandLine, tmp_path: Path) -> None:
     house = upload(cli, "a", PDF)
     target = tmp_path / "new"
-    assert cli("media", "move", f"file://{target}").last == "1 files copied, 0 were there already"
-    assert cli("media", "move", f"file://{target}").last == "0 files copied, 1 were there already"
+    assert cli("media", "move", f"file://{target}").last == "1 copied, 0 were there already"
+    assert cli("media", "move", f"file://{target}").last == "0 copied, 1 were there already"
     id = house["papers"][0]["id"]
     assert (target / id[:2] / id).read_bytes() == PDF
     assert "HUB_MEDIA_URL" in cli("media", "move", "ftp://example.com", code=1).err
