@@ -30,7 +30,7 @@ class Field:
     form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
     those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
     first number of a Serial. `public`: whoever knows the address of a file may read it; `max_bytes`: the most bytes of
-    a file; `types`: its possible media types, such as ``application/pdf`` or ``image/*``. The type's `takes` lists the
+    a file; `watermark`: images get the hub's watermark; `types`: its possible media types, such as ``application/pdf`` or ``image/*``. The type's `takes` lists the
     settings that have a meaning.
 
     `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
@@ -61,6 +61,7 @@ class Field:
     public: bool = False
     max_bytes: int | None = None
     types: tuple[str, ...] = ()
+    watermark: bool = False
     key: Field | None = field(default=None, compare=False, repr=False)
 
     @cached_property

@@ -25,7 +25,7 @@ MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
 MAX_TYPES: Final[Annotated[int, Limit("field", "media types of `File`", "400")]] = 100
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
-FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public")
+FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public", "watermark")
 NUMBERS: Final = ("length", "max_items", "start", "max_bytes")
 REFERENCE: Final = ("store", "by", "on_delete")
 FIELD_SETTINGS: Final = frozenset(

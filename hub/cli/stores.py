@@ -22,7 +22,7 @@ from stores.records import SYSTEM_FIELDS, Entity
 
 stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
 
-FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public")
+FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public", "watermark")
 SHOWN: Final = ("default", "min", "max", "length", "max_items", "start", "max_bytes")
 """Settings that `hub store show` prints with their names."""
 MOST_OPTIONS: Final = 20

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, Protocol
+from urllib.parse import unquote, urlsplit
 
 from auth.principal import Principal
 from auth.view import View
@@ -31,6 +32,7 @@ from stores.field import Field
 from stores.fields.media import is_file_id
 from stores.protocol import Engine, Revisions
 from stores.query import Projection
+from stores.records import Entity, new_id
 from stores.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ class UrlSource:
 
 @dataclass(frozen=True, slots=True)
 class UploadTarget:
-    """A field of an entity that a principal may write. `most_bytes`: the most bytes of a file in it."""
+    """A field of an entity that a principal may write, or of one that it is about to create. `most_bytes`: the most
+    bytes of a file in it."""
 
     principal: Principal
     view: View
@@ -91,7 +94,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class ReadyFile:
     """A file as it will be stored."""
 
     path: Path
@@ -138,8 +141,17 @@ class MediaService:
         found = file_field(view, field)
         if await self._engine.get(store, checked_id(id), view.where, Projection((("_id",),))) is None:
             raise NotFound(f"no {store}/{id}")
-        default = IMAGE_BYTES if found.type == "Image" else self._most_bytes
-        return UploadTarget(principal, view, id, found, min(found.max_bytes or default, self._most_bytes))
+        return self._target(principal, view, id, found)
+
+    def new_target(self, principal: Principal, store: str, field: str) -> UploadTarget:
+        """Return the field of an entity that is yet to be created. Raises Forbidden, and NotFound if there is no such
+        field of files."""
+        view = self._registry.authorized(principal, store, "POST")
+        return self._target(principal, view, new_id(), file_field(view, field))
+
+    def _target(self, principal: Principal, view: View, id: str, field: Field) -> UploadTarget:
+        default = IMAGE_BYTES if field.type == "Image" else self._most_bytes
+        return UploadTarget(principal, view, id, field, min(field.max_bytes or default, self._most_bytes))
 
     @asynccontextmanager
     async def arriving(self, user: str) -> AsyncIterator[Path]:
@@ -167,30 +179,48 @@ class MediaService:
         except self._urls.errors as error:
             log.info("a URL was not fetched for %s: %s", target.principal.login, error)
             raise BadRequest("url", NOT_FETCHED) from error
-        return Upload(path, fetched.url.partition("?")[0], fetched.type)
+        return Upload(path, unquote(urlsplit(fetched.url).path), fetched.type)
 
-    async def attach(self, target: UploadTarget, upload: Upload, revs: Revisions | None) -> tuple[bytes, int, str]:
+    async def attach(self, target: UploadTarget, ready: ReadyFile, revs: Revisions | None) -> tuple[bytes, int, str]:
         """Store the file and give it to the entity: it is durable before the entity has it. Return the entity's JSON
-        text and revision, and the value's URL. Raises BadRequest for a file that the field does not take, StorageFull,
-        and the errors of a change."""
-        async with self._ready(target, upload) as ready:
-            record = await self._records.add(_record_of(target, ready))
-            try:
-                await self._claim()
-                await self._storage.put(record.key, ready.path)
-                text, rev = await self._entities.change_files(
-                    target.principal,
-                    target.view.store,
-                    target.id,
-                    target.field.id,
-                    lambda field: FileChange(field, added=record.value),
-                    revs,
-                    [self._records.keeping(record)],
-                )
-            except BaseException:
-                await self._give_up(record)
-                raise
+        text and revision, and the value's URL. Raises StorageFull, and the errors of a change."""
+        async with self._stored(target, ready) as record:
+            text, rev = await self._entities.change_files(
+                target.principal,
+                target.view.store,
+                target.id,
+                target.field.id,
+                lambda field: FileChange(field, added=record.value),
+                revs,
+                [self._records.keeping(record)],
+            )
         return text, rev, str(record.value["url"])
+
+    async def create(self, target: UploadTarget, ready: ReadyFile, body: Entity) -> tuple[bytes, int]:
+        """Store the file, and create an entity with it in one commit. `body` has the other fields. Return the entity's
+        JSON text and revision. Raises StorageFull, and the errors of a creation."""
+        async with self._stored(target, ready) as record:
+            value = [record.value] if target.field.many else record.value
+            return await self._entities.create_with_file(
+                target.principal,
+                target.view.store,
+                target.id,
+                body,
+                {target.field.id: value},
+                [self._records.keeping(record)],
+            )
+
+    @asynccontextmanager
+    async def _stored(self, target: UploadTarget, ready: ReadyFile) -> AsyncIterator[FileRecord]:
+        """Record a file and store it. The block commits; if it fails, the file is given up."""
+        record = await self._records.add(_record_of(target, ready))
+        try:
+            await self._claim()
+            await self._storage.put(record.key, ready.path)
+            yield record
+        except BaseException:
+            await self._give_up(record)
+            raise
 
     async def detach(
         self, principal: Principal, store: str, id: str, field: str, file: str, revs: Revisions | None
@@ -214,8 +244,9 @@ class MediaService:
         return self._links.signed(file, expires)
 
     @asynccontextmanager
-    async def _ready(self, target: UploadTarget, upload: Upload) -> AsyncIterator[_Ready]:
-        """Return the file as it will be stored: an image is converted. Raises BadRequest and Overloaded."""
+    async def ready(self, target: UploadTarget, upload: Upload) -> AsyncIterator[ReadyFile]:
+        """Return the file as it will be stored: an image is converted. Raises BadRequest for a file that the field does
+        not take, and Overloaded while too many images are being converted."""
         size = upload.path.stat().st_size
         if size > target.most_bytes:
             raise too_large(target)
@@ -225,11 +256,11 @@ class MediaService:
             if not is_allowed(kind, target.field.types):
                 taken = ", ".join(target.field.types)
                 raise BadRequest("file", f"This field takes {taken}; this file is {kind}.")
-            yield _Ready(upload.path, name, kind, size)
+            yield ReadyFile(upload.path, name, kind, size)
             return
         async with self._incoming.path() as converted:
-            info = await converting(self._images.original(upload.path, converted))
-            yield _Ready(converted, renamed(name, info.type), info.type, info.size, info)
+            info = await converting(self._images.original(upload.path, converted, marked=target.field.watermark))
+            yield ReadyFile(converted, renamed(name, info.type), info.type, info.size, info)
 
     async def _claim(self) -> None:
         """Check once that the storage belongs to this database."""
@@ -247,7 +278,7 @@ class MediaService:
             log.warning("an unused file is left for the sweep: %s", error)
 
 
-def _record_of(target: UploadTarget, ready: _Ready) -> FileRecord:
+def _record_of(target: UploadTarget, ready: ReadyFile) -> FileRecord:
     image = ready.image
     return FileRecord(
         id="",

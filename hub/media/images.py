@@ -31,8 +31,9 @@ class ImageInfo(Protocol):
 class Images(Protocol):
     """Converts images, away from the event loop. The methods raise ImageRefused, ImagesBusy and OSError."""
 
-    async def original(self, source: Path, target: Path) -> ImageInfo:
-        """Write an upload as it will be stored: upright, in sRGB, without metadata, within the largest sides."""
+    async def original(self, source: Path, target: Path, *, marked: bool) -> ImageInfo:
+        """Write an upload as it will be stored: upright, in sRGB, without metadata, within the largest sides; with the
+        hub's watermark if it is to be `marked`, and there is one."""
 
     async def thumbnail(self, source: Path, target: Path, width: int) -> ImageInfo:
         """Write a stored image with this width, and a height in proportion."""
@@ -52,17 +53,18 @@ class ImagesBusy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConvertedImages(Generic[J]):
-    """The `Images` over a function that carries out jobs: one for originals, and one for each width of a thumbnail. It
-    raises one of `refused` for a bad image and one of `busy` while it cannot convert any."""
+    """The `Images` over a function that carries out jobs: one for originals, with the watermark or without, and one for
+    each width of a thumbnail. It raises one of `refused` for a bad image and one of `busy` while it cannot convert
+    any."""
 
     convert: Callable[[Path, Path, J], Awaitable[ImageInfo]]
-    of_original: J
+    of_original: Callable[[bool], J]
     of_thumbnail: Callable[[int], J]
     refused: tuple[type[Exception], ...]
     busy: tuple[type[Exception], ...]
 
-    async def original(self, source: Path, target: Path) -> ImageInfo:
-        return await self._convert(source, target, self.of_original)
+    async def original(self, source: Path, target: Path, *, marked: bool) -> ImageInfo:
+        return await self._convert(source, target, self.of_original(marked))
 
     async def thumbnail(self, source: Path, target: Path, width: int) -> ImageInfo:
         return await self._convert(source, target, self.of_thumbnail(width))
@@ -79,7 +81,7 @@ class ConvertedImages(Generic[J]):
 class NoImages:
     """The `Images` of a hub that cannot convert any."""
 
-    async def original(self, source: Path, target: Path) -> ImageInfo:
+    async def original(self, source: Path, target: Path, *, marked: bool) -> ImageInfo:
         raise Unavailable("this hub cannot convert images")
 
     async def thumbnail(self, source: Path, target: Path, width: int) -> ImageInfo:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hub.services.file_keeper import RECORDS
 from stores.errors import NotFound
 from stores.fields.media import URL
 from stores.protocol import UNBOUNDED, Delete, Engine, Insert, Update, UpdateMany, Write
@@ -19,7 +20,7 @@ from stores.query import And, Compare, Equal, Filter, In, Query, Sort
 from stores.records import Entity, new_id, now_ms
 from stores.schema import StoreDefinition
 
-FILES: Final = StoreDefinition("_files", unique=("file",), indexes=("state",))
+FILES: Final = StoreDefinition(RECORDS, unique=("file",), indexes=("state",))
 PENDING, KEPT, GONE = "pending", "kept", "gone"
 
 
@@ -94,9 +95,10 @@ class FileRecords:
         return made
 
     def keeping(self, record: FileRecord) -> Write:
-        """Return the write that belongs to the commit which gives the entity the file. It fails with NotFound if the
-        file has been swept."""
-        return Update(FILES.name, record.id, {"state": KEPT}, Equal(("state",), PENDING))
+        """Return the write that belongs to the commit which gives the entity the file: by it `FileKeeper` knows that
+        the commit may. It fails with NotFound if the file has been swept."""
+        owner = {"file": record.file, "entity": record.entity}
+        return Update(FILES.name, record.id, {"state": KEPT, **owner}, Equal(("state",), PENDING))
 
     def losing(self, entity: str, files: Iterable[str]) -> Write:
         """Return the write for files that an entity has no more."""

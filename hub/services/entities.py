@@ -280,6 +280,19 @@ class EntityService:
         [written, *_] = await self._commit(principal, [update, *beside], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 
+    @against_current_definition
+    async def create_with_file(
+        self, principal: Principal, store: str, id: str, body: Entity, file: Entity, beside: Sequence[Write]
+    ) -> tuple[bytes, int]:
+        """Insert an entity with this id and with a file in one of its fields, together with other writes of the hub.
+        Raises the errors of `create`."""
+        view = self._view(principal, store, "POST")
+        with self.group_paths.stamping():
+            [made] = await self._bodies.new_entities(principal, view.definition, [body], indexed=False)
+            writes = [*inserts_of(view, [{**made, "_id": id, **file}]), *beside]
+            written = await self._commit(principal, writes, None, view.definition)
+            return text_of(reader_of(principal, view), written[0]), written[0].rev
+
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None
     ) -> tuple[bytes, int]:

@@ -73,7 +73,7 @@ class UploadedFile(FieldType):
 class UploadedImage(UploadedFile):
     """An image, which the hub stores without metadata, upright, and in a form that browsers show."""
 
-    takes = UploadedFile.takes - {"types"}
+    takes = UploadedFile.takes - {"types"} | {"watermark"}
 
 
 def is_file_id(text: object) -> bool:

@@ -22,7 +22,7 @@ class PillowImages:
     def __init__(self, noted: Path) -> None:
         self._noted = noted
 
-    async def original(self, source: Path, target: Path) -> Info:
+    async def original(self, source: Path, target: Path, *, marked: bool) -> Info:
         return await asyncio.to_thread(self._convert, source, target, 3_000)
 
     async def thumbnail(self, source: Path, target: Path, width: int) -> Info:

@@ -22,7 +22,7 @@ from hub.media.serving import pieces_of
 from hub.media.storage import Storage
 from hub.running import Hub
 from hub.settings import Settings
-from stores.errors import InvalidQuery, NotFound, Unavailable
+from stores.errors import InvalidEntity, InvalidQuery, NotFound, Unavailable
 from stores.query import WHOLE
 from stores.records import Change, Entity
 from tests.media.serving import PillowImages
@@ -53,7 +53,8 @@ class Bench:
         target = await files.target(self.principal, "houses", id, field)
         async with files.arriving("somebody") as path:
             path.write_bytes(content)
-            await files.attach(target, Upload(path, "a.txt", "text/plain"), None)
+            async with files.ready(target, Upload(path, "a.txt", "text/plain")) as ready:
+                await files.attach(target, ready, None)
         entity = await self.see(id)
         value: Any = entity[field]
         record = await self.hub.media.records.find((value[0] if isinstance(value, list) else value)["id"])
@@ -254,6 +255,25 @@ async def test_a_storage_belongs_to_one_database(bench: Bench, tmp_path: Path) -
     assert await bench.is_stored(record)
 
 
+async def test_an_entity_can_be_created_with_its_file(bench: Bench) -> None:
+    """In one commit: another API may demand that each entity has one."""
+    media = bench.hub.media
+    target = media.files.new_target(bench.principal, "houses", "papers")
+    async with media.files.arriving("somebody") as path:
+        path.write_bytes(b"text")
+        async with media.files.ready(target, Upload(path, "a.txt", "text/plain")) as ready:
+            text, rev = await media.files.create(target, ready, {})
+            with pytest.raises(InvalidEntity):
+                await media.files.create(target, ready, {"unknown": 1})
+    entity = json.loads(text)
+    assert (entity["_id"], rev) == (target.id, 1)
+    [value] = entity["papers"]
+    readable = await media.access.find(value["id"], None, lambda: bench.hub.resolver.resolve(bench.hub.control_token))
+    assert readable.record.entity == target.id
+    report = await media.keeper.check(remove=False)
+    assert (report.files, report.missing.count) == (1, 0)
+
+
 async def test_nothing_is_left_of_a_failed_upload(bench: Bench) -> None:
     """The entity goes while the file arrives."""
     media = bench.hub.media
@@ -263,8 +283,9 @@ async def test_nothing_is_left_of_a_failed_upload(bench: Bench) -> None:
     await bench.hub.entities.delete(bench.principal, "houses", id, None)
     async with media.files.arriving("somebody") as path:
         path.write_bytes(b"text")
-        with pytest.raises(NotFound):
-            await media.files.attach(target, Upload(path, "a.txt", "text/plain"), None)
+        async with media.files.ready(target, Upload(path, "a.txt", "text/plain")) as ready:
+            with pytest.raises(NotFound):
+                await media.files.attach(target, ready, None)
 
     async def is_empty() -> bool:
         return not await media.records.page() and not [each async for page in media.storage.files() for each in page]

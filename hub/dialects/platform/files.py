@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from starlette.datastructures import UploadFile
 
 from auth.principal import Principal
+from hub.dialects.base import has_changed
 from hub.dialects.forms import MULTIPART, FormLimits, media_type, read_form
 from hub.dialects.platform import answers
 from hub.dialects.platform.bodies import entity_body, parse_json, read_json
@@ -43,7 +44,8 @@ async def upload(context: PlatformContext, call: Call, principal: Principal) -> 
             sent = await _from_form(context, call, target, arriving)
         else:
             sent = await files.fetch(target, _url_of(await read_json(context, call)), arriving)
-        text, rev, url = await files.attach(target, sent, revs)
+        async with files.ready(target, sent) as ready:
+            text, rev, url = await files.attach(await _target_now(context, call, target), ready, revs)
     answer = answers.written_answer(text, rev)
     answer.headers = [*answer.headers, (b"location", url.encode())]
     return answer
@@ -62,6 +64,15 @@ async def _from_form(context: PlatformContext, call: Call, target: UploadTarget,
             return Upload(path, part.filename, part.content_type)
     except BodyTooLarge as error:
         raise too_large(target) from error
+
+
+async def _target_now(context: PlatformContext, call: Call, target: UploadTarget) -> UploadTarget:
+    """Return the target for the caller's present rights, after a file has arrived and been converted. Raises
+    Unauthenticated, Forbidden and NotFound if the caller has lost them."""
+    if call.caller is None or not await has_changed(call, context.resolver.resolve):
+        return target
+    principal = await context.resolver.resolve(call.caller[0])
+    return await context.media.files.target(principal, target.view.store, target.id, target.field.id)
 
 
 def _url_of(body: Any) -> str:

@@ -144,6 +144,7 @@ def _defined_field(*, is_member: bool = False) -> Schema:
             "by": _TEXT | {"description": "A unique field of these entities that it holds, instead of their `_id`"},
             "on_delete": {"enum": list(ON_DELETE), "description": "What the deletion of such an entity means"},
             "public": _FLAG | {"description": "Of files: whoever knows the address of one may read it"},
+            "watermark": _FLAG | {"description": "Of an Image: images get the mark of HUB_WATERMARK"},
             "max_bytes": {"type": "integer", "minimum": 1, "maximum": LARGEST_FILE, "description": "Of each file"},
             "types": {
                 "type": "array",
