@@ -108,7 +108,8 @@ class FileRecords:
     async def expire(self, before: int) -> None:
         """Give up the pending records that were made before this time."""
         late = And((Equal(("state",), PENDING), Compare(("time",), "lt", before)))
-        await self._engine.commit([UpdateMany(FILES.name, late, {"state": GONE}, UNBOUNDED)], None)
+        if await self._engine.entities(FILES.name, Query(late, limit=1)):  # a commit without a change is one, too
+            await self._engine.commit([UpdateMany(FILES.name, late, {"state": GONE}, UNBOUNDED)], None)
 
     async def give_up(self, record: FileRecord) -> None:
         """Give up a pending record, whose commit has failed. If it did not fail, the record stays."""

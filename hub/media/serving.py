@@ -28,7 +28,7 @@ from hub.media.records import FileRecord
 from hub.media.storage import Storage
 from hub.media.sweeping import MediaKeeper
 from hub.media.thumbnails import Thumbnails
-from stores.errors import StoreError
+from stores.errors import NotFound, StoreError
 from stores.records import now_ms
 
 YEAR: Final = 31_536_000
@@ -115,7 +115,11 @@ async def read_file(context: MediaContext, call: Call) -> Answer:
     headers = [(b"etag", etag.encode()), (b"content-disposition", disposition_of(record).encode()), *_SAFETY]
     if part is not None:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
-    body = b"" if call.method == "HEAD" else await _begun(pieces_of(context.storage, key, start, end))
+    try:
+        body = b"" if call.method == "HEAD" else await _begun(pieces_of(context.storage, key, start, end))
+    except NotFound:
+        context.thumbnails.forget(record)  # somebody may have removed one: the next request makes it again
+        raise
     kind = "text/plain; charset=utf-8" if record.type == "text/plain" else record.type
     seconds = context.seconds + size / SLOWEST
     return FileAnswer(body, 206 if part else 200, headers, kind.encode(), seconds, size=end - start)

@@ -27,14 +27,15 @@ from stores.errors import CannotOpen, ConsumerBehind, InvalidQuery, NotFound, St
 from stores.fields.media import FILE_ID, files_of
 from stores.options import ConsumerOptions
 from stores.protocol import Engine, Write
-from stores.query import In
+from stores.query import Equal, In, Query
 from stores.records import Change, Entity, now_ms
+from stores.starting import when_available
 
 log = logging.getLogger(__name__)
 
 CONSUMER: Final = "files"
-LEASE: Final = 60.0
-"""Seconds. A renewal is a write, every twenty seconds, and nobody waits for what a killed process has left."""
+LEASE: Final = 120.0
+"""Seconds. Each of three renewals is a write, and nobody waits for what a killed process has left."""
 HOUR: Final = 3_600_000
 """Milliseconds after which an upload without a commit has failed."""
 MOST_LISTED: Final[Annotated[int, Limit("check of files", "files of each kind", "the rest is counted")]] = 100
@@ -101,6 +102,7 @@ class MediaKeeper:
         self._thumbnails = thumbnails
         self._lost = lost
         self._interval = interval
+        self._is_behind = False
 
     # Following the feed.
 
@@ -111,16 +113,15 @@ class MediaKeeper:
             try:
                 await consumer.run()
             except ConsumerBehind:
-                log.warning("changes were missed: comparing all files with their entities")
-                await consumer.restart_at()
-                await self._compare(Report(removed=True))
+                await when_available(consumer.restart_at)
+                self._compare_soon()
 
     async def note(self, changes: Sequence[Change]) -> None:
         """Note the files that entities have lost by these changes. Repeating it does no harm."""
         writes: list[Write] = []
         for change in changes:
             if change.op == "lost":
-                await self._compare(Report(removed=True))
+                self._compare_soon()
             elif change.op != "insert" and self._may_have_files(change.store):
                 gone = ids_in(change.before) - ids_in(change.after)
                 if gone:
@@ -128,6 +129,11 @@ class MediaKeeper:
         if writes:
             await self._engine.commit(writes, None)
             self._lost.set()
+
+    def _compare_soon(self) -> None:
+        log.warning("changes were missed: all files will be compared with their entities")
+        self._is_behind = True
+        self._lost.set()
 
     def _may_have_files(self, store: str) -> bool:
         try:
@@ -142,6 +148,9 @@ class MediaKeeper:
         while True:
             self._lost.clear()
             try:
+                if self._is_behind:
+                    await self._compare(Report(removed=True))
+                    self._is_behind = False
                 await self.remove_lost()
                 await self._incoming.sweep()
             except (StoreError, OSError) as error:
@@ -240,6 +249,9 @@ class MediaKeeper:
                 wanted = In(("_id",), tuple({record.entity for record in records}))
                 found = {e["_id"]: ids_in(e) async for e in each_entity(self._engine, definition.name, wanted)}
                 used |= {record.file for record in records if record.file in found.get(record.entity, ())}
+            elif await self._engine.entities("stores", Query(Equal(("_id",), id), limit=1)):
+                # It is defined, and not in force in this process: what its entities have is not known.
+                used |= {record.file for record in records}
         return used
 
     async def _find_unknown(self, report: Report) -> None:
