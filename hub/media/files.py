@@ -81,7 +81,7 @@ class UploadTarget:
 
     @property
     def is_image(self) -> bool:
-        return self.field.type == "Image"
+        return self.field.kind.uploaded == "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class MediaService:
         return self._target(principal, view, new_id(), file_field(view, field))
 
     def _target(self, principal: Principal, view: View, id: str, field: Field) -> UploadTarget:
-        default = IMAGE_BYTES if field.type == "Image" else self._most_bytes
+        default = IMAGE_BYTES if field.kind.uploaded == "image" else self._most_bytes
         return UploadTarget(principal, view, id, field, min(field.max_bytes or default, self._most_bytes))
 
     @asynccontextmanager

@@ -29,7 +29,6 @@ from stores.options import ConsumerOptions
 from stores.protocol import Engine, Write
 from stores.query import Equal, In, Query
 from stores.records import Change, Entity, now_ms
-from stores.starting import when_available
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +112,10 @@ class MediaKeeper:
             try:
                 await consumer.run()
             except ConsumerBehind:
-                await when_available(consumer.restart_at)
                 self._compare_soon()
+                with suppress(StoreError):  # then it is behind again
+                    await consumer.restart_at()
+                await asyncio.sleep(1)
 
     async def note(self, changes: Sequence[Change]) -> None:
         """Note the files that entities have lost by these changes. Repeating it does no harm."""

@@ -45,7 +45,7 @@ class UploadedFile(FieldType):
 
     takes = frozenset({"hidden", "many", "max_items", "public", "max_bytes", "types"})
     free = True
-    uploaded = True
+    uploaded = "file"
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_file
@@ -74,6 +74,7 @@ class UploadedImage(UploadedFile):
     """An image, which the hub stores without metadata, upright, and in a form that browsers show."""
 
     takes = UploadedFile.takes - {"types"} | {"watermark"}
+    uploaded = "image"
 
 
 def is_file_id(text: object) -> bool:
