@@ -30,8 +30,8 @@ class Field:
     form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
     those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
     first number of a Serial. `public`: whoever knows the address of a file may read it; `max_bytes`: the most bytes of
-    a file; `watermark`: images get the hub's watermark; `types`: its possible media types, such as ``application/pdf`` or ``image/*``. The type's `takes` lists the
-    settings that have a meaning.
+    a file; `types`: its possible media types, such as ``application/pdf`` or ``image/*``; `watermark`: images get the
+    hub's watermark. The type's `takes` lists the settings that have a meaning.
 
     `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """
