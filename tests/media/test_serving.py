@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import re
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +19,7 @@ from stores.records import Entity, now_ms
 from tests.media.uploading import PDF, png, read, upload, uploaded
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
+from tests.support.live import live
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
@@ -329,3 +334,63 @@ async def test_a_thumbnail_is_made_once(hub: Hub, user: Client, albums: str) -> 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     assert noted.read_text().split().count("640") == before + 1
+
+
+# Readers that are slow, or leave.
+
+
+async def test_a_slow_reader_holds_nothing_open(hub: Hub, user: Client, album: Entity) -> None:
+    value = album["flyers"][1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.process.port, limit=4_096)
+    writer.write(f"GET {value['url']} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 1600000" in head.lower()
+    await asyncio.sleep(0.3)
+    assert not files_open_in_storage(hub)
+    assert await reader.readexactly(1_600_000) == TEXT
+    writer.close()
+
+
+async def test_a_reader_may_leave(hub: Hub, user: Client, album: Entity) -> None:
+    """Nothing stays open, and nothing is logged as a defect."""
+    value, start = album["flyers"][1], len(hub.process.log)
+    for _ in range(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", hub.process.port, limit=4_096)
+        writer.write(f"GET {value['url']} HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+    assert (await read(user, value["url"])).content == TEXT
+    assert not files_open_in_storage(hub)
+    assert not [each for each in hub.process.records(start) if each["level"] in ("error", "critical")]
+
+
+def files_open_in_storage(hub: Hub) -> list[str]:
+    """Return the stored files that the hub's process has open."""
+    found = []
+    for each in Path(f"/proc/{hub.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            target = os.readlink(each)
+            if re.fullmatch(r".*/[0-9a-f]{2}/[0-9a-f-]{36}(\.w[0-9]+)?", target):
+                found.append(target)
+    return found
+
+
+# Every way of reading an entity shows the same value.
+
+
+async def test_live_equals_rest(hub: Hub, user: Client, albums: str) -> None:
+    async with live(hub, user) as client:
+        watch = await client.watch(albums)
+        listing = await user.get(f"/{albums}", {"limit": 1})
+        id = (await user.make(albums))["_id"]
+        first = await uploaded(user, albums, id, "photos", png(60))
+        await uploaded(user, albums, id, "photos", png(61))
+        good(await user.delete(f"/{albums}/{id}/files/photos/{first['id']}"))
+        await uploaded(user, albums, id, "cover", png(62))
+        entity = await user.see(albums, id)
+        await client.until(lambda: watch.view.get(id, {}).get("_rev") == entity["_rev"])
+        assert watch.view[id] == entity
+    changes = good(await user.get(f"/{albums}", {"since": listing.headers["x-position"]}))["changes"]
+    assert [each["entity"] for each in changes if each["_id"] == id][-1] == entity
+    trail = good(await user.get(f"/{albums}/{id}/history"))["history"]
+    assert trail[-1]["changes"]["cover"]["new"] == entity["cover"]
