@@ -35,7 +35,7 @@ class FileKeeper:
         fields = {store: self._fields(store) for store in {write.store for write in writes}}
         if not any(fields.values()):
             return
-        uploaded = {*_uploaded(writes)}
+        uploaded = {*_uploaded(writes)} if RECORDS in fields else frozenset[tuple[str, str]]()
         for index, write in enumerate(writes):
             if fields[write.store]:
                 yield from _checks(write, fields[write.store], uploaded, f"{index}." if indexed else "")
@@ -57,7 +57,8 @@ def _uploaded(writes: Sequence[Write]) -> Iterator[tuple[str, str]]:
 def _checks(write: Write, fields: Collection[str], uploaded: Uploaded, prefix: str) -> Iterator[Check]:
     match write:
         case Insert(entity=entity):
-            _compare({"_id": entity["_id"]}, entity, _given(entity, fields), prefix, uploaded)
+            if names := _given(entity, fields):
+                _compare({"_id": entity["_id"]}, entity, names, prefix, uploaded)
         case Update(changes=changes, compute=compute):
             names = _given(changes, fields, compute.names if compute else ())
             if names:
