@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -56,9 +55,9 @@ async def _from_form(context: PlatformContext, call: Call, target: UploadTarget,
     """Return the file in the part `file` of a form. It has arrived on the disk, and not in memory."""
     most = BodyLimit(target.most_bytes + FORM_BYTES, name="media_max_bytes")
     limits, seconds = FormLimits(most, fields=10, files=1), context.settings.media_upload_timeout
-    form_of = partial(read_form, timeout_name="media_upload_timeout")
+    resolve, name = context.resolver.resolve, "media_upload_timeout"
     try:
-        async with form_of(call, limits, seconds, context.resolver.resolve) as form:
+        async with read_form(call, limits, seconds, resolve, timeout_name=name) as form:
             part = form.get("file")
             if not isinstance(part, UploadFile):
                 raise BadRequest("file", "Send the file as the part file of a form (multipart/form-data).")
