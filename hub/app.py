@@ -35,6 +35,10 @@ from hub.key_file import load_key
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.mail import Mailer, SmtpServer
+from hub.media.files import UrlSource
+from hub.media.images import Images, NoImages
+from hub.media.service import make_media
+from hub.media.serving import MediaContext, MediaDialect
 from hub.metrics import Metrics
 from hub.operational import health_routes, metrics_route
 from hub.running import Hub
@@ -83,16 +87,23 @@ class HubApplication(Starlette):
 MakeDialect = Callable[[Hub, Origins], Dialect[Any]]
 
 
-def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] = ()) -> Starlette:
+def create_app(
+    settings: Settings | None = None,
+    others: Iterable[MakeDialect] = (),
+    *,
+    images: Images | None = None,
+    urls: UrlSource | None = None,
+) -> Starlette:
     """Return the hub as an ASGI application; `app.state.hub` holds its components.
 
     `others` create the dialects that are served beside the platform's. Raises CannotOpen for an unusable setting.
     """
     settings = settings or Settings()
-    hub = assemble(settings)
+    hub = assemble(settings, images, urls)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
     platform = make_platform(settings, hub, origins)
-    dialects = Dialects(platform, (make(hub, origins) for make in others))
+    media = make_media_dialect(settings, hub, platform)
+    dialects = Dialects(platform, [media, *(make(hub, origins) for make in others)])
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -144,6 +155,7 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
             batch=hub.batch,
             delta=hub.delta,
             expansions=hub.expansions,
+            media=hub.media,
             filter_limits=filter_limits_of(settings),
             json_limits=JsonLimits(
                 settings.max_items, settings.max_body_bytes, settings.max_entity_nodes, settings.max_body_nodes
@@ -153,8 +165,25 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
     )
 
 
-def assemble(settings: Settings) -> Hub:
-    """Create and connect every component; start nothing."""
+def make_media_dialect(settings: Settings, hub: Hub, platform: PlatformDialect) -> MediaDialect:
+    """Return what serves files, with the credentials and the errors of the platform API."""
+    media = hub.media
+    return MediaDialect(
+        MediaContext(
+            access=media.access,
+            thumbnails=media.thumbnails,
+            storage=media.storage,
+            keeper=media.keeper,
+            authenticate=platform.context.authenticate,
+            render=platform.render,
+            seconds=settings.stream_timeout,
+            body_seconds=settings.body_timeout,
+        )
+    )
+
+
+def assemble(settings: Settings, images: Images | None = None, urls: UrlSource | None = None) -> Hub:
+    """Create and connect every component; start nothing. `images` converts images, `urls` fetches files by URL."""
     key = load_key(settings)
     engine = make_engine(settings, key.key)
     control_token = secrets.token_urlsafe(32)
@@ -202,6 +231,17 @@ def assemble(settings: Settings) -> Hub:
         batch=BatchService(engine, registry, entities),
         delta=DeltaService(engine, registry, lives),
         expansions=Expansions(engine, registry, long_lists),
+        media=make_media(
+            engine,
+            entities,
+            key.key,
+            images or NoImages(),
+            urls,
+            url=settings.media_url.get_secret_value(),
+            folder=settings.data_dir,
+            most_bytes=settings.media_max_bytes,
+            interval=settings.sweep_interval,
+        ),
         metrics=metrics,
         key=key,
         control_token=control_token,

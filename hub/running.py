@@ -14,6 +14,7 @@ from auth.secrets import Passwords
 from hub.fetch import Fetcher
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
+from hub.media.service import Media
 from hub.memory import give_back_memory
 from hub.metrics import Metrics
 from hub.services.accounts import Accounts
@@ -66,6 +67,7 @@ class Hub:
     batch: BatchService
     delta: DeltaService
     expansions: Expansions
+    media: Media
     metrics: Metrics
     session_registry: SessionRegistry
     key: KeyInUse
@@ -87,6 +89,8 @@ class Hub:
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
             await when_available(self.registration.open)
+            await when_available(self.media.records.define)
+            stack.push_async_callback(self.media.thumbnails.close)
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             await when_available(partial(number_users, self.engine))  # before a new administrator gets a number
@@ -104,6 +108,8 @@ class Hub:
                 self.mailer.run(),
                 self.resets.run(),
                 self.registration.run(),
+                self.media.keeper.follow(),
+                self.media.keeper.remove(),
             )
             for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)

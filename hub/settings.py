@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     # Answers.
     compression: Literal["auto", "always", "off"] = "auto"
 
+    # Files of entities.
+    media_url: SecretStr = SecretStr("")
+    media_max_bytes: Annotated[int, Field(gt=0, le=2**40), Limit("file", "bytes", "413")] = 104_857_600
+    media_upload_timeout: Annotated[Positive, Limit("upload", "seconds", "408")] = 300
+
     # Bounds of one request.
     max_auth_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 16_384
     max_body_bytes: Annotated[Positive, Limit("request", "bytes", "413")] = 1_048_576

@@ -32,7 +32,9 @@ class Field:
     the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of the lengths of texts, in canonical
     form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
     those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
-    first number of a Serial. The type's `takes` lists the settings that have a meaning.
+    first number of a Serial. `public`: whoever knows the address of a file may read it; `max_bytes`: the most bytes of
+    a file; `types`: its possible media types, such as ``application/pdf`` or ``image/*``; `watermark`: images get the
+    hub's watermark. The type's `takes` lists the settings that have a meaning.
 
     `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """
@@ -59,6 +61,10 @@ class Field:
     by: str = ""
     on_delete: OnDelete = "refuse"
     start: int | None = None
+    public: bool = False
+    max_bytes: int | None = None
+    types: tuple[str, ...] = ()
+    watermark: bool = False
     key: Field | None = field(default=None, compare=False, repr=False)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
@@ -12,6 +13,7 @@ from stores.field import ASSIGNED, Field
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.media import LARGEST_FILE, MEDIA_TYPE
 from stores.fields.references import LARGEST_START
 from stores.paths import is_position
 from stores.records import SYSTEM_FIELDS
@@ -20,14 +22,16 @@ from stores.relation import ON_DELETE, OnDelete
 MAX_FIELDS: Final[Annotated[int, Limit("store", "fields", "400")]] = 500
 """Fields of a store, those inside of objects included."""
 MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
+MAX_TYPES: Final[Annotated[int, Limit("field", "media types of `File`", "400")]] = 100
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
-FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
-NUMBERS: Final = ("length", "max_items", "start")
+FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public", "watermark")
+NUMBERS: Final = ("length", "max_items", "start", "max_bytes")
 REFERENCE: Final = ("store", "by", "on_delete")
 FIELD_SETTINGS: Final = frozenset(
-    {"id", "type", "label", "options", "default", "min", "max", "fields", *NUMBERS, *REFERENCE, *FLAGS}
+    {"id", "type", "label", "options", "default", "min", "max", "fields", "types", *NUMBERS, *REFERENCE, *FLAGS}
 )
+_MEDIA_TYPE: Final = re.compile(MEDIA_TYPE)
 TOLERATED: Final = ("length", "options")
 """Settings that have no effect on a type that does not take them. Earlier hubs took them with any type, so only new
 definitions are refused for them (`hub.services.system_stores.definitions`)."""
@@ -81,6 +85,7 @@ class FieldReader:
             type=reader.of_type(document, "type", str, "", prefix),
             label=reader.of_type(document, "label", str, "", prefix),
             options=self._options(document, prefix),
+            types=self._types(document, prefix),
             store=reader.of_type(document, "store", str, "", prefix),
             by=reader.of_type(document, "by", str, "", prefix),
             on_delete=self._on_delete(document, prefix),
@@ -128,6 +133,8 @@ class FieldReader:
             refuse(f"{prefix}on_delete", "A required field cannot be cleared.")
         if made.start is not None and not 0 <= made.start <= LARGEST_START:
             refuse(f"{prefix}start", f"Must be from 0 to {LARGEST_START}.")
+        if made.max_bytes is not None and not 0 < made.max_bytes <= LARGEST_FILE:
+            refuse(f"{prefix}max_bytes", f"Must be from 1 to {LARGEST_FILE}.")
         if made.length is not None and not 0 < made.length <= TEXTAREA_LENGTH:
             refuse(f"{prefix}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
         if made.max_items is not None and not 0 < made.max_items <= LARGEST_MAX_ITEMS:
@@ -149,6 +156,19 @@ class FieldReader:
             self._reader.refuse(f"{prefix}unique", "A field of objects in a list cannot be unique.")
         if around.levels and made.type in ASSIGNED:
             self._reader.refuse(f"{prefix}type", f"Only a field of the store can be a {made.type}.")
+        if around.levels and FIELD_TYPES[made.type].uploaded:
+            self._reader.refuse(f"{prefix}type", "Only a field of the store can hold files.")
+
+    def _types(self, document: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
+        listed = self._reader.of_type(document, "types", list, [], prefix)
+        if len(listed) > MAX_TYPES:
+            self._reader.refuse(f"{prefix}types", f"At most {MAX_TYPES} types.")
+            return ()
+        for i, each in enumerate(listed):
+            if not (isinstance(each, str) and _MEDIA_TYPE.fullmatch(each)):
+                self._reader.refuse(f"{prefix}types.{i}", "Must be a media type, such as application/pdf or image/*.")
+                return ()
+        return tuple(each.lower() for each in listed)
 
     def _with_members(self, made: Field, document: Mapping[str, Any], prefix: str, around: Surroundings) -> Field:
         if around.levels == MAX_OBJECT_LEVELS:

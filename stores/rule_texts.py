@@ -17,6 +17,7 @@ RULES: Final[Mapping[str, str]] = {
     "too_high": "Must be at most {detail}.",
     "reference": "There is no such entity of {detail}.",
     "reference_default": "The default of this field is no entity of {detail} that you see: send another value.",
+    "file": "Only an upload sets this value. A change may send it back, remove it, or reorder a list.",
     "double": "This value is in the list already.",
     "date": "Must be a real date, such as 2020-11-26.",
     "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",

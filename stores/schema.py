@@ -178,6 +178,11 @@ class StoreDefinition:
         return self.stamp_names if self.keeps_serials else self.assigned
 
     @cached_property
+    def file_fields(self) -> Mapping[str, Field]:
+        """The fields whose values are files, by name."""
+        return {f.id: f for f in self.fields if f.kind.uploaded}
+
+    @cached_property
     def checked_at_once(self) -> float:
         """The number of values in one entity whose check may hold the event loop."""
         if not any(f.many or f.fields for f in self.fields):

@@ -53,6 +53,7 @@ async def add(
     hidden: Annotated[bool, typer.Option("--hidden", help="It can be written, but is never shown.")] = False,
     many: Annotated[bool, typer.Option("--many", help="It holds a list.")] = False,
     distinct: Annotated[bool, typer.Option("--distinct", help="The list holds no value twice.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Files in it are as public as their addresses.")] = False,
     options: Annotated[
         str | None, typer.Option(help="The values that it may have: ID[=NAME],..., or a JSON array.")
     ] = None,
@@ -73,6 +74,7 @@ async def add(
         "hidden": hidden,
         "many": many,
         "distinct": distinct,
+        "public": public,
     }
     field = {"id": name, "type": type} | {flag: True for flag, given in flags.items() if given} | parse_settings(json)
     check_type(field)

@@ -17,6 +17,7 @@ from hub.cli.doctor import doctor
 from hub.cli.exports import export
 from hub.cli.fields import fields
 from hub.cli.imports import import_rows
+from hub.cli.media import media
 from hub.cli.output import STOPPED, Failure, note, say
 from hub.cli.rescue import make_admin
 from hub.cli.secret import secret
@@ -58,6 +59,7 @@ app.add_typer(tokens, name="token")
 app.add_typer(keys, name="key")
 app.add_typer(stores, name="store")
 app.add_typer(fields, name="field")
+app.add_typer(media, name="media")
 app.add_typer(secret, name="secret")
 app.command("import")(import_rows)
 app.command("export")(export)

@@ -22,8 +22,8 @@ from stores.records import SYSTEM_FIELDS, Entity
 
 stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
 
-FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
-SHOWN: Final = ("default", "min", "max", "length", "max_items", "start")
+FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct", "public", "watermark")
+SHOWN: Final = ("default", "min", "max", "length", "max_items", "start", "max_bytes")
 """Settings that `hub store show` prints with their names."""
 MOST_OPTIONS: Final = 20
 ASSIGNED: Final = frozenset({*SYSTEM_FIELDS, "success", "retired", PENDING})
@@ -226,6 +226,8 @@ def settings_of(field: Entity) -> Iterator[str]:
         shown = [f"{each['id']}={each['name']}" if each.get("name") else str(each["id"]) for each in options]
         more = f" and {grouped(len(shown) - MOST_OPTIONS)} more" if len(shown) > MOST_OPTIONS else ""
         yield f"options {' | '.join(shown[:MOST_OPTIONS])}{more}"
+    if types := field.get("types"):
+        yield f"types {' | '.join(types)}"
     for name in SHOWN:
         if field.get(name) is not None:
             value = field[name]

@@ -43,15 +43,18 @@ def media_type(call: Call) -> str:
 
 
 @asynccontextmanager
-async def read_form(call: Call, limits: FormLimits, seconds: float, resolve: Resolve) -> AsyncIterator[FormData]:
-    """Return the form of the call, which must arrive within `seconds`. Its files are closed at the end.
+async def read_form(
+    call: Call, limits: FormLimits, seconds: float, resolve: Resolve, *, timeout_name: str = "body_timeout"
+) -> AsyncIterator[FormData]:
+    """Return the form of the call, which must arrive within `seconds`, the value of the setting `timeout_name`. Its
+    files are closed at the end.
 
     Raises BadRequest for an invalid form or too many parts, TooSlow, CallerChanged, Unauthenticated, and the errors of
     `Call.pieces`.
     """
     form: FormData | None = call.scope.pop(_KEPT, None)
     if form is None:
-        form = await _parse(call, limits, seconds)
+        form = await _parse(call, limits, seconds, timeout_name)
     keep = False
     try:
         if await has_changed(call, resolve):
@@ -64,7 +67,7 @@ async def read_form(call: Call, limits: FormLimits, seconds: float, resolve: Res
             await form.close()
 
 
-async def _parse(call: Call, limits: FormLimits, seconds: float) -> FormData:
+async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: str) -> FormData:
     if _CHARSET.search(call.header(b"content-type") or ""):
         raise BadRequest("Content-Type", "A form must be UTF-8.")
     headers = Headers(raw=call.scope["headers"])
@@ -87,7 +90,7 @@ async def _parse(call: Call, limits: FormLimits, seconds: float) -> FormData:
         async with asyncio.timeout(seconds):
             return await parser.parse()
     except TimeoutError:
-        raise TooSlow("the form did not arrive in time").at("body_timeout") from None
+        raise TooSlow("the form did not arrive in time").at(timeout_name) from None
     except (BodyTooLarge, MultiPartException) as error:
         await call.discard()
         if isinstance(error, BodyTooLarge):

@@ -13,6 +13,7 @@ HubError
 ├── NoSuchStore             no such store; also a `stores.errors.NotFound`
 ├── WrongMethod             the path does not support this method
 ├── NotModified             the caller's copy is current
+├── RangeNotSatisfiable     the range that is asked for begins behind the end of the file
 ├── Overloaded              more requests, connections or bytes at once than the hub accepts
 ├── TooSlow                 the head or the body did not arrive in time
 ├── AnswerBroken            the database failed while an answer was being sent; the answer is cut off
@@ -38,6 +39,9 @@ from stores.bounds import Limited
 from stores.rule_texts import RULES
 
 Errors = Mapping[str, list[str]]
+
+RETRY_AFTER = 1
+"""Seconds after which a caller may try again while the database is unavailable or the hub is overloaded."""
 
 
 class HubError(Limited):
@@ -125,15 +129,25 @@ class NotModified(HubError):
         self.etag = etag
 
 
+class RangeNotSatisfiable(HubError):
+    """`size`: the bytes that there are."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"there are {size} bytes")
+        self.size = size
+
+
 class TooSlow(HubError):
     pass
 
 
 class Overloaded(HubError):
-    """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests."""
+    """The hub's capacity is exhausted. `errors` names the resource, unless it is the number of requests. `retry_after`:
+    seconds."""
 
-    def __init__(self, cause: str, field: str = "", text: str = "") -> None:
+    def __init__(self, cause: str, field: str = "", text: str = "", retry_after: int = RETRY_AFTER) -> None:
         super().__init__(cause)
+        self.retry_after = retry_after
         self.errors: Errors = {field: [text]} if field else {}
 
 
@@ -171,6 +185,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     NoSuchPath: HTTPStatus.NOT_FOUND,
     WrongHost: HTTPStatus.MISDIRECTED_REQUEST,
     WrongMethod: HTTPStatus.METHOD_NOT_ALLOWED,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     ClientGone: HTTPStatus.REQUEST_TIMEOUT,
@@ -211,9 +226,6 @@ _OWN_TAGS: Mapping[type[Exception], tuple[str, ...]] = {
     auth.CodeRequired: ("error_code_required", "error_unauthorized"),
 }
 """Tags of errors that differ from those of their status."""
-
-RETRY_AFTER = 1
-"""Seconds after which a caller may try again while the database is unavailable or the hub is overloaded."""
 
 
 def status_text(status: HTTPStatus) -> str:
@@ -330,11 +342,15 @@ def _headers(error: Exception) -> Mapping[str, str]:
             return {"Allow": ", ".join(error.allowed)}
         case auth.TooManyAttempts() | media.MediaBusy():
             return {"Retry-After": str(error.retry_after)}
-        case stores.Unavailable() | Overloaded() | stores.TooManyLists():
+        case Overloaded():
+            return {"Retry-After": str(error.retry_after)}
+        case stores.Unavailable() | stores.TooManyLists():
             return {"Retry-After": str(RETRY_AFTER)}
         case WrongWebSocketVersion():
             # RFC 6455, 4.4; RFC 9110, 15.5.22 and 7.8
             return {"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "upgrade, close"}
+        case RangeNotSatisfiable():
+            return {"Content-Range": f"bytes */{error.size}"}
         case UnsupportedCoding():
             return {"Accept-Encoding": error.accepted}
         case BodyTooLarge() | TooSlow():

@@ -17,7 +17,7 @@ from hub.http.headers import first_headers
 
 Headers = list[tuple[bytes, bytes]]
 
-_EXPOSED: Final = b"ETag, Link, Retry-After, X-Position, X-Request-Id"
+_EXPOSED: Final = b"ETag, Link, Location, Retry-After, X-Position, X-Request-Id"
 _METHODS: Final = b"GET, POST, PATCH, PUT, DELETE"
 _SENT: Final = b"Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id"
 _PREFLIGHT_SECONDS: Final = b"600"

@@ -18,5 +18,8 @@ PEER = "hub.peer"
 LIMIT_REACHED = "hub.limit"
 """Scope key for the name of the limit that a request has reached."""
 
+CACHING = "hub.caching"
+"""Scope key of the `Cache-Control` header of an answer that is not for the caller alone."""
+
 MADE = "hub.made"
 """Scope key of a write that has been made, so that its answer must not be refused."""

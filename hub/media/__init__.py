@@ -1,1 +1,1 @@
-"""Images that clients send: what is accepted of them, and the processes that convert them."""
+"""Files of entities: uploads, the conversion of images, storage, serving, and the removal of files that nothing has."""

@@ -3,7 +3,7 @@ caller's View, the schema, system fields and the store's hooks; the engine does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,10 +22,14 @@ from hub.services.entity_writes import (
     change_to,
     check_upsert_path,
     checked_id,
+    file_field,
+    files_to,
     inserts_of,
     revision_of,
     upserts_of,
 )
+from hub.services.file_changes import FileChange
+from hub.services.file_keeper import FileKeeper
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.id_lists import distinct_ids
 from hub.services.operators import computing, computing_all
@@ -42,6 +46,7 @@ from hub.services.violations import indexed_errors, raise_violations
 from hub.services.written import is_forced, shown_texts, text_of, texts_of
 from stores.aggregation import Aggregated, Aggregation
 from stores.errors import DuplicateValue, InvalidQuery, NotFound, RefusedEntity, Violation
+from stores.field import Field
 from stores.limits import EntityLimits
 from stores.long_lists import LongLists
 from stores.operators import NO_OPERATORS, Operators
@@ -93,7 +98,7 @@ class EntityService:
         self.group_paths = GroupPathKeeper(engine, registry)
         self._bodies = BodyChecker(limits.entity, self.group_paths)
         self.writes = EntityWrites(self._bodies, limits.entity)
-        self.references = ReferenceKeeper(registry, limits.matches)
+        self.references = ReferenceKeeper(registry, limits.matches, [FileKeeper(registry)])
         self._system = SystemStoreWrites(engine, resolver, hooks, self.group_paths, self.references)
 
     # Reading. A projection selects the fields to show.
@@ -252,6 +257,38 @@ class EntityService:
             return await self._system.delete(principal, view, id, revs)
         [written] = await self._commit(principal, [delete], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
+
+    @against_current_definition
+    async def change_files(
+        self,
+        principal: Principal,
+        store: str,
+        id: str,
+        field: str,
+        make: Callable[[Field], FileChange],
+        revs: Revisions | None,
+        beside: Sequence[Write] = (),
+    ) -> tuple[bytes, int]:
+        """Make the change of files in a field, together with other writes of the hub. Raises NotFound if the store has
+        no such field of files, and the errors of a change."""
+        view = self._view(principal, store, "PATCH")
+        compute = make(file_field(view, field))
+        update = files_to(principal, view, id, compute, revs)
+        [written, *_] = await self._commit(principal, [update, *beside], None, view.definition)
+        return text_of(reader_of(principal, view), written), written.rev
+
+    @against_current_definition
+    async def create_with_file(
+        self, principal: Principal, store: str, id: str, body: Entity, file: Entity, beside: Sequence[Write]
+    ) -> tuple[bytes, int]:
+        """Insert an entity with this id and with a file in one of its fields, together with other writes of the hub.
+        Raises the errors of `create`."""
+        view = self._view(principal, store, "POST")
+        with self.group_paths.stamping():
+            [made] = await self._bodies.new_entities(principal, view.definition, [body], indexed=False)
+            writes = [*inserts_of(view, [{**made, "_id": id, **file}]), *beside]
+            written = await self._commit(principal, writes, None, view.definition)
+            return text_of(reader_of(principal, view), written[0]), written[0].rev
 
     async def share(
         self, principal: Principal, store: str, id: str, users: object, revs: Revisions | None = None

@@ -11,6 +11,7 @@ from auth.policy import reader_of
 from auth.principal import Principal
 from auth.view import View
 from hub.services.body_checker import BodyChecker
+from hub.services.file_changes import FileChange
 from hub.services.operators import change_of
 from hub.services.preparing import BodyCheck, Preparation
 from hub.services.stamping import clean, serials_of, stamp_change, stamp_new, stamps_of
@@ -18,6 +19,7 @@ from hub.services.violations import Checked, raise_violations
 from hub.services.written import is_forced
 from stores.computing import OperatorChange
 from stores.errors import InvalidEntity, InvalidQuery, NotFound, StaleRevision, Violation
+from stores.field import Field
 from stores.limits import MOST_VIOLATIONS, EntityLimits, nodes_of
 from stores.operators import Operators
 from stores.protocol import Delete, Find, Insert, Revisions, Update, Upsert
@@ -174,6 +176,19 @@ def change_to(
     forced = is_forced(reader_of(principal, view), fields, compute)
     fields, stamps = stamp_change(fields), stamps_of(view.definition)
     return Update(view.store, id, fields, view.where, revs, forced=forced, compute=compute, stamps=stamps)
+
+
+def file_field(view: View, name: str) -> Field:
+    """Return a field of files. Raises NotFound."""
+    field = view.definition.file_fields.get(name)
+    if field is None:
+        raise NotFound(f"{view.store} has no field {name!r} of files")
+    return field
+
+
+def files_to(principal: Principal, view: View, id: str, change: FileChange, revs: Revisions | None) -> Update:
+    forced = is_forced(reader_of(principal, view), change.names)
+    return Update(view.store, checked_id(id), stamp_change({}), view.where, revs, forced=forced, compute=change)
 
 
 def inserts_of(view: View, entities: Sequence[Entity]) -> list[Insert]:

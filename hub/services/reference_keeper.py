@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -13,6 +13,7 @@ from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import stamps_of
+from hub.services.write_rules import Check, Stage, WriteRule
 from stores.errors import NotFound
 from stores.limits import nodes_of
 from stores.protocol import (
@@ -51,17 +52,6 @@ COLLECTED_AT_ONCE: Final = 5_000
 LIGHT_VALUES: Final = 1_000
 """Values in fields with references up to which a procedure is a light one."""
 
-Stage = Callable[[], Steps]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A check of one or several writes: the stage before them, and the stage after them if there is one."""
-
-    before: Stage
-    after: Stage | None = None
-    takes_long: bool = False
-
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
@@ -83,11 +73,13 @@ class Guarded:
 
 
 class ReferenceKeeper:
-    """Makes the procedures for commits. `most`: entities that a deletion may concern in all."""
+    """Makes the procedures for commits. `most`: entities that a deletion may concern in all. `rules` are checked
+    together with the references."""
 
-    def __init__(self, registry: StoreRegistry, most: int) -> None:
+    def __init__(self, registry: StoreRegistry, most: int, rules: Sequence[WriteRule] = ()) -> None:
         self._registry = registry
         self._most = most
+        self._rules = rules
 
     def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
         """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
@@ -95,7 +87,8 @@ class ReferenceKeeper:
         if not self.concern_references(writes):
             return Guarded((), writes, ())
         deletions = [*self._deletions(writes)]
-        found = [*self._checks(principal, writes, indexed=indexed)]
+        found = [check for rule in self._rules for check in rule.checks(writes, indexed=indexed)]
+        found += self._checks(principal, writes, indexed=indexed)
         first: list[Stage] = [check.before for check in found]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last: list[Stage] = [check.after for check in found if check.after is not None]
@@ -154,7 +147,7 @@ class ReferenceKeeper:
         return await in_thread(guard) if self._holds_more(writes, COLLECTED_AT_ONCE) else guard()
 
     def concern_references(self, writes: Sequence[Write]) -> bool:
-        """Return whether references concern these writes: a store of theirs refers to another, or is referred to."""
+        """Return whether references or rules concern these writes."""
         if len(writes) == 1:
             return self._registry.is_connected(writes[0].store)
         return any(map(self._registry.is_connected, {write.store for write in writes}))

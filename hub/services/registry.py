@@ -47,8 +47,9 @@ class StoreRegistry:
         self._system = {name: self._with_leftovers(definition) for name, definition in SYSTEM_STORES.items()}
         self._defined: dict[str, StoreDefinition] = {}
         self._ids: dict[str, str] = {}
+        self._by_definition: dict[str, StoreDefinition] = {}
         self._referring: dict[str, list[Relation]] = {}
-        self._connected = self._with_relations()
+        self._connected = self._with_checks()
         self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
@@ -73,17 +74,22 @@ class StoreRegistry:
         """Return the id of a store's current definition; None for a system store."""
         return self._ids.get(name) if name in self._defined else None
 
+    def defined_by(self, id: str) -> StoreDefinition | None:
+        """Return the store whose definition has this id: a store keeps it under a new name."""
+        return self._by_definition.get(id)
+
     def referring(self, name: str) -> Sequence[Relation]:
         """Return the relations whose target is this store."""
         return self._referring.get(name, ())
 
     def is_connected(self, name: str) -> bool:
-        """Return whether a store refers to another one, or is referred to."""
+        """Return whether commits to a store need checks: it refers to another one, is referred to, or has files."""
         return name in self._connected
 
-    def _with_relations(self) -> frozenset[str]:
-        """Return the names of the stores that refer to others, and of those that are referred to."""
-        return frozenset({*self._referring, *(each.name for each in self.all() if each.relations)})
+    def _with_checks(self) -> frozenset[str]:
+        """Return the names of the stores that refer to others, that are referred to, or that have files."""
+        checked = (each.name for each in self.all() if each.relations or each.file_fields)
+        return frozenset({*self._referring, *checked})
 
     def with_keys(self, definition: StoreDefinition) -> StoreDefinition:
         """Return a definition that is not in force yet with the keys of its references."""
@@ -141,7 +147,8 @@ class StoreRegistry:
                 stores = {**defined, **self._system}
                 self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
-                self._connected = self._with_relations()
+                self._by_definition = {each.id: each for each in self._defined.values()}
+                self._connected = self._with_checks()
                 self._read = covered
 
     async def _read_definitions(self) -> tuple[dict[str, StoreDefinition], dict[str, int]]:

@@ -13,6 +13,7 @@ from typing import Final
 from stores.fields.base import FieldSettings, FieldType, OptionId, Rejected
 from stores.fields.basic import Anything, Boolean
 from stores.fields.contacts import ADDRESS_LENGTH, Email, Phone
+from stores.fields.media import DOCUMENT, IMAGE, UploadedFile, UploadedImage
 from stores.fields.numbers import ExactDecimal, Integer
 from stores.fields.objects import Object
 from stores.fields.options import OneOption, SeveralOptions
@@ -54,6 +55,8 @@ _TYPES: Final[tuple[FieldType, ...]] = (
     DateTime("DateTime", "2020-11-26 06:00:00"),
     Integer("Number", 42),
     ExactDecimal("Numeric", 1250.33),
+    UploadedFile("File", DOCUMENT),
+    UploadedImage("Image", IMAGE),
     Object("Object", {"city": "Montréal"}),
     Reference("Reference", "6b03c48bc153bcada89413a9"),
     SerialNumber("Serial", 1),

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Protocol, TypeGuard
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard
 
 from stores.errors import Violation
 from stores.fields.cells import LITERALS, Kind, is_json, plain_text, read_kind, write_untyped
@@ -85,6 +85,12 @@ class FieldSettings(Protocol):
     @property
     def by(self) -> str: ...
     @property
+    def public(self) -> bool: ...
+    @property
+    def max_bytes(self) -> int | None: ...
+    @property
+    def types(self) -> tuple[str, ...]: ...
+    @property
     def key(self) -> FieldSettings | None: ...
     @property
     def members(self) -> Mapping[str, FieldSettings]: ...
@@ -129,9 +135,9 @@ class FieldType(ABC):
     may return another value than it was given, so that filters must convert theirs alike. `costly`: the check of some
     values, which `costly_in` counts, takes long (0.3 ms). `decimal`: doubles stand for decimals, so that a sum of them
     is a decimal. `listed`: values are lists. `free`: values may be objects of any form, so paths lead into them.
-    `longest`: the most characters, unless the field has a `length`; None where a length means nothing.
-    `parameter`: how `parse` reads a text. `example`: a value for the docs, which the check accepts, given the settings
-    that it needs.
+    `uploaded`: values are files or images, which uploads alone set. `longest`: the most characters, unless the field
+    has a `length`; None where a length means nothing. `parameter`: how `parse` reads a text. `example`: a value for the
+    docs, which the check accepts, given the settings that it needs.
     """
 
     takes: ClassVar[frozenset[str]] = EVERY_FIELD | IN_LISTS
@@ -143,6 +149,7 @@ class FieldType(ABC):
     decimal: ClassVar[bool] = False
     listed: ClassVar[bool] = False
     free: ClassVar[bool] = False
+    uploaded: ClassVar[Literal["", "file", "image"]] = ""
     parameter: ClassVar[ParameterForm] = ParameterForm.OTHER
 
     def __init__(self, name: str, example: Json, *, longest: int | None = None) -> None:

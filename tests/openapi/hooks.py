@@ -241,6 +241,7 @@ RULES: Final = re.compile(
             r"[^:]*: Must be a decimal",
             r"[^:]*: Must be a real UTC time",
             r"[^:]*: There is no such entity of ",
+            r"[^:]*: (Only an upload sets this value|Must be a file that was uploaded)",
             r"[^:]*: Must be a string, as ",  # a reference by a text
             r"[^:]*: A unique field takes a string, a number or null",
             r"indexes\.\d+\.[^:]*: (This path is named twice|Must not be|More than \d+ conditions)",

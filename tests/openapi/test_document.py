@@ -24,6 +24,7 @@ from stores.definitions import parse_definition
 from stores.errors import InvalidEntity, InvalidQuery
 from stores.field_definitions import FIELD_SETTINGS
 from stores.fields import FIELD_TYPES
+from stores.fields.media import DOCUMENT, IMAGE
 from stores.parse import FilterLimits, number
 from tests.openapi.sample_stores import CLOSED, MEMBERS, ONE_OF_EACH, OPEN, OPTIONS, SCHEMALESS, STORES
 from tests.support.hub import Client, Hub
@@ -95,7 +96,8 @@ async def test_a_user_sees_the_calls_that_its_scopes_allow(hub: Hub) -> None:
     reader = await hub.as_user(roles=[await hub.role("GET /products/*", "POST /notes/*")])
     mine = {c for c in calls(await document(reader)) if c[1].split("/")[3] in ("products", "notes", "mixed")}
     entity = "/api/v1/products/{id}"
-    reading = {("GET", "/api/v1/products"), ("GET", entity), ("GET", entity + "/history")}
+    links = {("POST", entity + "/files/{field}/link"), ("POST", entity + "/files/{field}/{file}/link")}
+    reading = {("GET", "/api/v1/products"), ("GET", entity), ("GET", entity + "/history"), *links}
     assert mine == reading | {("POST", "/api/v1/notes")}
 
 
@@ -229,6 +231,23 @@ def test_the_document_and_the_hub_agree_on_values_in_parameters(field: str, oper
         assert (is_valid(text, schema) or is_valid(number(text), schema)) is is_taken, text
 
 
+NO_FILES: list[Any] = [
+    *(
+        "x",
+        5,
+        [],
+        {},
+        {"id": IMAGE["id"]},
+        IMAGE | {"more": 1},
+        IMAGE | {"id": 5},
+        IMAGE | {"id": str(IMAGE["id"]).upper()},
+    ),
+    *(IMAGE | {"size": size} for size in (-1, 1.5, "5", None, True)),
+    *(IMAGE | {"width": width} for width in (0, "5", True)),
+    *(IMAGE | {"name": name} for name in ("", 5, "x" * 201)),
+    IMAGE | {"url": "https://example.com/"},
+]
+
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "Boolean": ([True, False], [0, "true"]),
     "ColorSwatch": (["#00ffAA"], ["#00ffA", "red", 7]),
@@ -240,6 +259,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "DateTime": (["2020-11-26 06:00:00", "2020-11-26T06:00:00.123Z", "2020-11-26T06:00:00+02:00"], [5, []]),
     "Number": ([0, -(2**63), 2**63 - 1, 1.0], ["1", 1.5, True]),
     "Numeric": ([0, -1.5, "2.125", 999_999_999_999.999], ["x", "1.2345", True, 1e12]),
+    "File": ([DOCUMENT, IMAGE], [*NO_FILES, [DOCUMENT]]),
+    "Image": ([IMAGE, DOCUMENT | {"size": 0}], [*NO_FILES, [IMAGE]]),
     "Object": (
         [{"city": "a"}, {"city": "a", "floor": 3, "mails": ["A@b.example"]}, {"city": "a", "floor": None}],
         [{}, {"city": None}, {"city": ""}, {"city": "a", "floor": 201}, {"city": "a", "mails": "a@b.example"}, [], "a"],

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from hub.dialects.platform.files import LONGEST_LINK
 from hub.dialects.platform.schemas import ID, VALUE, read_schema
 from hub.http.errors import status_text, tags_of
 from hub.openapi.schemas import INT64, JSON, MOMENT, NULL, TEXTS, Schema, object_of, ref
 from hub.services.batch import END_OF_REVISIONS, MOST_REQUESTS
 from stores.aggregation import FUNCTIONS
+from stores.fields.media import URL
 from stores.schema import StoreDefinition
 
 ERRORS: Final = (400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 417, 421, 429, 431, 503, 507)
@@ -31,6 +33,7 @@ def headers() -> dict[str, Schema]:
         "ETag": header({"type": "string", "pattern": r'^"\d+"$'}, "The entity's revision"),
         "ETag-of-plain": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision, without `expand`", False),
         "ETag-of-one": header({"type": "string", "pattern": r'^"\d+"$'}, "The revision of a single entity", False),
+        "Location": header({"type": "string", "pattern": f"^{URL}"}, "The address of the new file"),
         "Link": header({"type": "string", "pattern": r'^<[^>]+>; rel="next"$'}, "The next page, if any", False),
         "Retry-After": header({"type": "integer", "minimum": 1}, "Seconds to wait"),
         "WWW-Authenticate": header({"const": "Bearer"}, "How to authenticate"),
@@ -111,6 +114,10 @@ def answer_schemas() -> dict[str, Schema]:
         "RecoveryCodes": object_of({"success": {"const": True}, "codes": TEXTS}),
         "Done": object_of({"success": {"const": True}}),
         "Batch": _batch(),
+        "Upload": object_of({"url": _GIVEN | {"description": "Where the hub fetches the file"}}),
+        "UploadForm": object_of({"file": {"type": "string", "contentMediaType": "application/octet-stream"}}),
+        "Link": object_of({"expires": _link_expiry()}, optional=("expires",)),
+        "SignedLink": object_of({"success": {"const": True}, "url": _GIVEN, "expires": MOMENT}),
         "Responses": _responses(),
         "Ending": {
             "type": "object",
@@ -127,6 +134,13 @@ def answer_schemas() -> dict[str, Schema]:
         },
         "Document": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }
+
+
+def _link_expiry() -> Schema:
+    """Return the schema of the end of a link, which is a number of seconds or a time."""
+    seconds = {"type": "integer", "minimum": 1, "maximum": LONGEST_LINK, "description": "Seconds from now"}
+    times = [MOMENT | {"minimum": 10**12}, {"type": "string", "format": "date-time"}]
+    return {"anyOf": [seconds, *times, NULL]}
 
 
 def _batch() -> Schema:

@@ -15,6 +15,7 @@ from hub.http.body import BodyLimit
 from hub.http.bounded_json import JsonLimits
 from hub.http.call import Call
 from hub.http.origins import Origins
+from hub.media.service import Media
 from hub.openapi.kept import KeptDocuments
 from hub.services.accounts import Accounts
 from hub.services.batch import BatchService
@@ -43,6 +44,7 @@ class PlatformContext:
     batch: BatchService
     delta: DeltaService
     expansions: Expansions
+    media: Media
     filter_limits: FilterLimits
     json_limits: JsonLimits
     origins: Origins

@@ -14,9 +14,10 @@ import orjson
 
 from auth.policy import view_of
 from auth.principal import Principal
+from hub.dialects.forms import MULTIPART
 from hub.dialects.platform import answer_components, parameter_components
 from hub.dialects.platform.context import PlatformContext
-from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, Operation
+from hub.dialects.platform.operations import ACCOUNT_OPERATIONS, ENTITY_OPERATIONS, FILES, Operation
 from hub.dialects.platform.parameters import known_parameters
 from hub.dialects.platform.schemas import ANY_STORE, read_schema, shared_schemas, store_schemas
 from hub.dialects.platform.system_schemas import NO_DELETES, NO_WRITES
@@ -112,7 +113,9 @@ def _applies(call: Operation, definition: StoreDefinition, principal: Principal 
         return False
     if definition.name in NO_WRITES and call.body in ("entity", "entities", "changes"):
         return False
-    return view_of(principal, definition, call.method) is not None
+    if call.path.startswith(FILES) and not definition.file_fields:
+        return False
+    return view_of(principal, definition, call.needed) is not None
 
 
 def operation_object(call: Operation, definition: StoreDefinition, most: int, readable: bool | None) -> Schema:
@@ -131,8 +134,11 @@ def operation_object(call: Operation, definition: StoreDefinition, most: int, re
         "responses": _responses(call, definition, readable),
     }
     if call.body != "none":
-        needed = call.body not in ("ending", "proof")
-        made["requestBody"] = {"required": needed, "content": {JSON: {"schema": _body(call, name, most)}}}
+        needed = call.body not in ("ending", "proof", "link")
+        contents = {JSON: {"schema": _body(call, name, most)}}
+        if call.body == "upload":
+            contents[MULTIPART] = {"schema": ref("UploadForm")}
+        made["requestBody"] = {"required": needed, "content": contents}
     if call.open:
         made["security"] = [{}, *_CREDENTIALS] if call.personal else []
     return made
@@ -145,7 +151,7 @@ def _tag(call: Operation, definition: StoreDefinition) -> str:
 
 
 def _path_parameters(call: Operation, any_store: bool) -> list[Schema]:
-    names = (["store"] if any_store else []) + ["id"]
+    names = (["store"] if any_store else []) + ["id", "field", "file"]
     return [ref(name, "parameters") for name in names if f"{{{name}}}" in call.path]
 
 
@@ -210,6 +216,7 @@ _SIMPLE: Final[Mapping[str, str]] = {
     "recovery": "RecoveryCodes",
     "done": "Done",
     "responses": "Responses",
+    "link": "SignedLink",
 }
 
 
@@ -225,7 +232,8 @@ def _result(call: Operation, definition: StoreDefinition, readable: bool | None)
     name = definition.name
     match call.result:
         case "entity":
-            return _content(_written(name, readable, ONE), ETag="ETag")
+            more = {"Location": "Location"} if call.body == "upload" else {}
+            return _content(_written(name, readable, ONE), ETag="ETag", **more)
         case "projected":
             return _content({"allOf": [read_schema(definition), ONE]}, ETag="ETag-of-plain")
         case "entities":

@@ -9,16 +9,17 @@ from hub.dialects import base
 from hub.dialects.platform import accounts as a
 from hub.dialects.platform import batch as b
 from hub.dialects.platform import entities as e
+from hub.dialects.platform import files as f
 from hub.dialects.platform.context import PlatformContext
 
 ParameterSet = Literal["none", "list", "filter", "projection", "upsert", "history"]
 BodyKind = Literal[
     "none", "entity", "entities", "changes", "access", "credentials", "code", "login", "reset", "ending", "proof",
-    "batch",
+    "batch", "upload", "link",
 ]  # fmt: skip
 ResultKind = Literal[
     "entity", "projected", "entities", "list", "count", "history", "session", "token", "signed_out", "account",
-    "document", "enrolment", "recovery", "done", "page", "responses",
+    "document", "enrolment", "recovery", "done", "page", "responses", "link",
 ]  # fmt: skip
 
 
@@ -27,8 +28,9 @@ class Operation(base.Operation[PlatformContext]):
     """An operation with the attributes that the OpenAPI document needs.
 
     `idempotent` operations support Idempotency-Key. `writes` is set if the operation changes anything. `personal`
-    operations return more to callers with credentials. `for_administrators` operations are for administrators only.
-    `errors` are status codes in addition to those implied by the other attributes.
+    operations return more to callers with credentials. `right`: the method that the caller must be allowed to use on
+    the store, if that is not the operation's own. `for_administrators` operations are for administrators only. `errors`
+    are status codes in addition to those implied by the other attributes.
     """
 
     result: ResultKind
@@ -38,11 +40,17 @@ class Operation(base.Operation[PlatformContext]):
     writes: bool = False
     personal: bool = False
     for_administrators: bool = False
+    right: str = ""
     errors: tuple[int, ...] = field(default=())
+
+    @property
+    def needed(self) -> str:
+        """The method that the caller must be allowed to use on the store."""
+        return self.right or self.method
 
 
 RESET_PATH: Final = "/api/v1/auth/reset/confirm"
-STORE, ENTITY = "/api/v1/{store}", "/api/v1/{store}/{id}"
+STORE, ENTITY, FILES = "/api/v1/{store}", "/api/v1/{store}/{id}", "/api/v1/{store}/{id}/files"
 
 ACCOUNT_OPERATIONS: Final = (
     Operation("signIn", "POST", "/api/v1/auth", "Sign in with a cookie", a.sign_in, "session", open=True,
@@ -89,6 +97,14 @@ ENTITY_OPERATIONS: Final = (
               errors=(409,)),
     Operation("share", "PUT", ENTITY + "/access", "Share an entity with users", e.share, "entity", body="access",
               writes=True, conditional=True),
+    Operation("upload", "POST", FILES + "/{field}", "Store a file in a field of an entity", f.upload, "entity",
+              body="upload", writes=True, conditional=True, right="PATCH"),
+    Operation("removeFile", "DELETE", FILES + "/{field}/{file}", "Take a file from a field of an entity", f.remove,
+              "entity", writes=True, conditional=True, right="PATCH"),
+    Operation("linkToFile", "POST", FILES + "/{field}/{file}/link", "Get a signed link to a private file", f.link,
+              "link", body="link", right="GET"),
+    Operation("linkToFileById", "POST", FILES + "/{field}/link", "Get a signed link by the id of the file alone",
+              f.link, "link", body="link", right="GET"),
     Operation("history", "GET", ENTITY + "/history", "The audit trail of an entity", e.history, "history",
               parameters="history"),
 )  # fmt: skip

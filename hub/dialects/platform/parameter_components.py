@@ -12,6 +12,7 @@ from hub.services.expansion import MOST_EXPANDED
 from hub.services.expansion_plan import MOST_EXPANDED_DEPTH, MOST_EXPANDED_PATHS, MOST_REFERRING
 from stores.aggregation import MOST_DIMENSIONS, MOST_MEASURES
 from stores.definitions import STORE_NAME
+from stores.fields.media import FILE_ID
 from stores.protocol import MOST_HISTORY_ENTRIES
 from stores.schema import StoreDefinition
 
@@ -37,6 +38,8 @@ def shared_parameters(most: int) -> dict[str, Schema]:
     return {
         "store": path("store", {"type": "string", "pattern": f"^{name}$"}, "A store"),
         "id": path("id", ID, "An entity"),
+        "field": path("field", {"type": "string", "minLength": 1}, "A field of type Image or File"),
+        "file": path("file", {"type": "string", "pattern": f"^{FILE_ID}$"}, "The id of a file"),
         "offset": query("offset", _WHOLE, "Entities to skip, after the cursor if there is one"),
         "limit": query("limit", _WHOLE | {"default": most}, f"Entities in one answer; values above {most} mean {most}"),
         "historyLimit": query(

@@ -12,6 +12,7 @@ from hub.dialects.platform.answers import failure_answer
 from hub.dialects.platform.conditions import refuse_preconditions
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.openapi import OPERATIONS
+from hub.dialects.platform.operations import Operation as PlatformOperation
 from hub.http.answer import Answer
 from hub.http.call import Call
 from hub.http.errors import Failure
@@ -35,7 +36,8 @@ class PlatformDialect(Dialect[PlatformContext]):
         """
         store = call.path.get("store")
         if store is not None:
-            self.context.registry.authorized(principal, store, operation.method)
+            needed = operation.needed if isinstance(operation, PlatformOperation) else operation.method
+            self.context.registry.authorized(principal, store, needed)
         if not operation.conditional:
             refuse_preconditions(call)
 

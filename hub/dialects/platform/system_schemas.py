@@ -9,9 +9,10 @@ from auth import hostnames, mailboxes
 from auth.system_stores import MOST_KEY_ORIGINS, SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
 from stores.data_definitions import LARGEST_STEP
-from stores.field_definitions import MAX_FIELDS
+from stores.field_definitions import MAX_FIELDS, MAX_TYPES
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.media import LARGEST_FILE, MEDIA_TYPE
 from stores.fields.references import LARGEST_START
 from stores.index_definitions import MOST_INDEX_CONDITIONS, MOST_INDEX_FIELDS, MOST_INDEX_VALUES
 from stores.parse import MOST_SEGMENTS
@@ -152,6 +153,15 @@ def _defined_field(*, is_member: bool = False) -> Schema:
             "store": _TEXT | {"description": "Of a Reference: the store of the entities that it refers to"},
             "by": _TEXT | {"description": "A unique field of these entities that it holds, instead of their `_id`"},
             "on_delete": {"enum": list(ON_DELETE), "description": "What the deletion of such an entity means"},
+            "public": _FLAG | {"description": "Of files: whoever knows the address of one may read it"},
+            "watermark": _FLAG | {"description": "Of an Image: images get the mark of HUB_WATERMARK"},
+            "max_bytes": {"type": "integer", "minimum": 1, "maximum": LARGEST_FILE, "description": "Of each file"},
+            "types": {
+                "type": "array",
+                "items": {"type": "string", "pattern": f"^{MEDIA_TYPE}$"},
+                "maxItems": MAX_TYPES,
+                "description": "Of a File: its possible media types",
+            },
             "start": {"type": "integer", "minimum": 0, "maximum": LARGEST_START, "description": "Of a Serial"},
         },
         "additionalProperties": False,
