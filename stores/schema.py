@@ -32,7 +32,8 @@ class StoreDefinition:
 
     `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
     over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
-    definition: they stay hidden. `pending`: entities are being changed with the definition, so nobody else may write
+    definition: they stay hidden. `purpose`: what the store is for, as one of the hub's APIs knows it
+    (``listings.properties``); empty for a store of users. `pending`: entities are being changed with the definition, so nobody else may write
     them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
     definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
     those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
@@ -49,6 +50,7 @@ class StoreDefinition:
     compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
+    purpose: str = ""
     pending: bool = False
     leftovers: bool = False
     keeps_serials: bool = field(default=False, compare=False)

@@ -238,14 +238,20 @@ def test_views_that_are_kept_are_bounded() -> None:
 
 def test_the_digest_tells_those_apart_who_may_see_different_entities() -> None:
     """The difference may be in any store, because a position is valid for all stores."""
-    same = [user(), user(role="GET /orders/*"), user(token="GET /orders/*"), replace(user(), login="other")]
-    assert len({rights_digest(principal) for principal in same}) == 1
+    for same in (
+        [user(), user(role="GET /*,POST /orders/*"), user(token="GET /orders/*"), replace(user(), login="other")],
+        [user(role="* /orders/*"), user(role="GET /orders/*,PATCH /*")],
+        [user(admin=True), user(admin=True, role="GET /orders/*")],
+    ):
+        assert len({rights_digest(principal) for principal in same}) == 1
     others = [
         user(),
         user(admin=True),
         user(admin=True, token="GET /orders/*"),
         user(role="GET /users/*"),
         user(role="GET /signins/*"),
+        user(role="GET /orders/*"),
+        user(role="POST /orders/*"),
         replace(user(), group=None),
         replace(user(), user_id=new_id()),
     ]
