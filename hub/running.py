@@ -22,6 +22,7 @@ from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.expansion import Expansions
+from hub.services.listings.preparing import keep_prepared
 from hub.services.password_reset import PasswordReset
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
@@ -79,6 +80,7 @@ class Hub:
             stack.push_async_callback(self.engine.close)
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
+            await when_available(partial(keep_prepared, self.engine, self.registry))
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             admin = self.settings.admin_password.get_secret_value()

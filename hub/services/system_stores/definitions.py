@@ -18,6 +18,7 @@ from hub.services.entity_count import EntityCount
 from hub.services.examination import check_hidden
 from hub.services.existing_data import check_data
 from hub.services.existing_references import check_references
+from hub.services.listings.requirements import check_purpose
 from hub.services.reference_defaults import check_defaults
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
