@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ from stores.protocol import Engine, Insert, Update, Write
 from stores.query import Equal, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
+
+log = logging.getLogger(__name__)
 
 ELSEWHERE: Final = "HUB_LISTINGS_STORE_PREFIX gives the stores of the listings API other names."
 
@@ -39,12 +42,16 @@ async def prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str 
 
 
 async def keep_prepared(engine: Engine, registry: StoreRegistry) -> None:
-    """Bring a database that was prepared by an earlier process, or an earlier version, up to date."""
+    """Bring a database that was prepared by an earlier process, or an earlier version, up to date. Raises
+    Unavailable."""
     stores = ListingsStores.among(registry.all())
     if stores.by_purpose:
         await engine.define(TOMBSTONES)
     if stores.are_complete:
-        await plant(engine, stores)
+        try:
+            await plant(engine, stores)
+        except Conflict as error:  # an index that an administrator has added
+            log.warning("new reference data of the listings API is not written: %s", error)
 
 
 async def _prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str | None) -> None:
