@@ -89,10 +89,9 @@ async def test_a_later_request_of_a_batch_sees_what_an_earlier_one_has_done(admi
     requests = [
         {"method": "POST", "path": "/districts", "body": {"name": "New", "slug": slug, "region": "eastern"}},
         {"method": "POST", "path": "/properties", "body": listing(district=slug)},
-        {"method": "PATCH", "path": "/districts/{$ref:0._id}", "body": {"region": "western"}},
     ]
-    answer = good(await admin.post("/batch", {"requests": requests[:2]}))
-    district, entity = (each["entity"] for each in answer["results"])
+    answer = good(await admin.post("/batch", {"requests": requests}))
+    district, entity = (each["body"] for each in answer["responses"])
     assert entity["region"] == "eastern"
     good(await admin.patch(f"/districts/{district['_id']}", {"region": "western"}))
     assert (await seen(admin, entity))["region"] == "western"
@@ -163,9 +162,7 @@ async def test_what_listings_show_of_reference_data_changes_them(hub: Hub, admin
         good(await admin.patch(path, {field: f"other {store}"}))
         after = await seen(user, entity)
         assert after["_rev"] == before["_rev"] + 1, store
-        assert after == before | {"_rev": after["_rev"], "_at": after["_at"], "updated_at": after.get("updated_at")} or (
-            "updated_at" not in after
-        )
+        assert {name for name in after if after[name] != before.get(name)} <= {"_rev", "_at", "updated_at"}
         good(await admin.patch(path, {field: f"other {store}"}))  # nothing is altered
         assert await seen(user, entity) == after
     assert (await seen(user, other))["_rev"] == other["_rev"]
