@@ -28,9 +28,10 @@ class Field:
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
     filtered or sorted by; `filters`: objects in it may be filters, with operators and dotted paths as names; `length`:
     the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of the lengths of texts, in canonical
-    form. `digits`, `places`: the most digits of a Numeric, and how many of them are after the point. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
-    those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
-    first number of a Serial. The type's `takes` lists the settings that have a meaning.
+    form. `digits`, `places`: the most digits of a Numeric, and how many of them are after the point. `many`: values are
+    lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`: those of an Object.
+    `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the first number of a
+    Serial. The type's `takes` lists the settings that have a meaning.
 
     `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """

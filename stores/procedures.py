@@ -59,9 +59,9 @@ class Procedure:
     """Writes that depend on what the commit finds, or on the outcome of writes before them.
 
     `steps` begins the procedure, once for each attempt of the commit. The generator yields its steps: for a write it
-    gets the Written, for a Find the list of entities, for a Take the number, for a Lock and an InsertMany None. A StoreError of a step is
-    raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
-    returns the Written that is its outcome in the commit.
+    gets the Written, for a Find the list of entities, for a Take the number, for a Lock and an InsertMany None. A
+    StoreError of a step is raised in it, and fails the commit, as any error does; the procedure may raise another one
+    that explains it. It returns the Written that is its outcome in the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
     `keys` of entities that it changes, and about how many bytes it writes (`size`)."""

@@ -27,8 +27,9 @@ from stores.records import Entity, is_id
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The checked fields of a body that replaces an entity. `unknown` are hidden and read-only fields that the body does
-    not mention, and serial numbers: they keep their values. `before` is the entity where the checks had to look at it."""
+    """The checked fields of a body that replaces an entity. `unknown` are hidden and read-only fields that the body
+    does not mention, and serial numbers: they keep their values. `before` is the entity where the checks had to look at
+    it."""
 
     fields: Entity
     unknown: frozenset[str]

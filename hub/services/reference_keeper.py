@@ -250,9 +250,7 @@ def _as_stage(substeps: Substeps) -> Steps:
     return NOTHING_WRITTEN
 
 
-def _procedure(
-    store: str, stages: Sequence[Stage], *, bulk: bool, keys: tuple[EntityKey, ...] = ()
-) -> list[Procedure]:
+def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, keys: tuple[EntityKey, ...] = ()) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []

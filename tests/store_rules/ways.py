@@ -53,12 +53,8 @@ CHANGE: Final[Mapping[str, Change]] = {
     "bulk operators": lambda client, store, entity, body: client.patch(
         f"/{store}", {"$set": body}, {"ref": entity["ref"]}
     ),
-    "upsert": lambda client, store, entity, body: client.post(
-        f"/{store}", own(entity) | body, {"upsert": "ref"}
-    ),
-    "upserts": lambda client, store, entity, body: client.post(
-        f"/{store}", [own(entity) | body], {"upsert": "ref"}
-    ),
+    "upsert": lambda client, store, entity, body: client.post(f"/{store}", own(entity) | body, {"upsert": "ref"}),
+    "upserts": lambda client, store, entity, body: client.post(f"/{store}", [own(entity) | body], {"upsert": "ref"}),
     "batch patch": lambda client, store, entity, body: batch(client, "PATCH", path_of(store, entity), body),
     "batch put": lambda client, store, entity, body: batch(client, "PUT", path_of(store, entity), own(entity) | body),
     "batch upsert": lambda client, store, entity, body: batch(

@@ -33,7 +33,8 @@ async def prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str 
     stores that lack fields, and changes nothing then."""
     for _ in range(RETRIES):
         try:
-            return await _prepare(engine, registry, prefix, by)
+            await _prepare(engine, registry, prefix, by)
+            return
         except DataConflict:
             raise
         except Conflict:  # another process prepares it, or changes a definition

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from hub.services.registry import StoreRegistry
 from stores.compound import CompoundIndex
-from stores.query import EVERYTHING, Sort
+from stores.protocol import UNBOUNDED, DeleteMany, Engine
+from stores.query import EVERYTHING, Compare, Sort
 from stores.schema import StoreDefinition
 
 TOMBSTONES: Final = StoreDefinition(
@@ -19,3 +21,12 @@ TOMBSTONES: Final = StoreDefinition(
 )
 """An entity has the `number` of a listing, its `owner`, `at` (Unix microseconds, of the same counter as the listings'
 `updated_at`), and `publish_status`: null when the listing is deleted."""
+
+_DAY_MS: Final = 86_400_000
+
+
+async def sweep_tombstones(engine: Engine, registry: StoreRegistry, days: int, now: int) -> None:
+    """Remove the tombstones that are older than so many days at `now` (Unix ms)."""
+    if registry.has_purposes:
+        before = (now - days * _DAY_MS) * 1_000
+        await engine.commit([DeleteMany(TOMBSTONES.name, Compare(("at",), "lt", before), UNBOUNDED)], None)

@@ -25,8 +25,8 @@ Placed = tuple[int, Write]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a rule may ask: who writes, and the definitions of all stores. With `indexed`, errors contain the position of
-    the write."""
+    """What a rule may ask: who writes, and the definitions of all stores. With `indexed`, errors contain the position
+    of the write."""
 
     principal: Principal
     registry: StoreRegistry
