@@ -173,7 +173,7 @@ SENT: Final[Mapping[tuple[str, str], Schema]] = {
 ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
     | {(store.name, f.id) for store in (SESSIONS, SECOND_FACTORS, SIGNINS) for f in store.fields}
-    | {("users", "login_key")}
+    | {("users", "login_key"), ("stores", "purpose")}
 )
 """Fields that only the hub writes."""
 
