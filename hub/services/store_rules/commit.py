@@ -14,7 +14,6 @@ from stores.errors import NotFound
 from stores.procedures import EntityKey
 from stores.protocol import DeleteMany, UpdateMany, Write
 from stores.reference_checks import Substeps
-from stores.schema import StoreDefinition
 
 _RULES: Final[Mapping[str, type[StoreRule]]] = {PROPERTIES: PropertyRule, IMAGES: ImageRule}
 
@@ -30,32 +29,30 @@ class CommitRules:
 
     def __init__(self, surroundings: Surroundings, writes: Sequence[Write]) -> None:
         self._surroundings = surroundings
-        self._by_store: dict[str, StoreRule] = {}
-        """The rules of the stores to which the writes go."""
+        self._rules: dict[str, StoreRule | None] = {}
+        """The rules of the stores to which the writes go; None for a store without one."""
         self._following: dict[str, StoreRule] = {}
         """Those of stores to which only consequences of deletions go, in this attempt of the commit."""
-        self.own: Sequence[Write] = [self._add(write) for write in writes]
+        self.own: Sequence[Write] = [self._own(write) for write in writes]
 
     def __bool__(self) -> bool:
-        return bool(self._by_store)
+        return any(rule is not None for rule in self._rules.values())
 
     @property
     def turns(self) -> tuple[EntityKey, ...]:
-        return tuple(key for rule in self._by_store.values() for key in rule.turns)
+        return tuple(key for rule in self._rules.values() if rule is not None for key in rule.turns)
 
     @property
     def take_long(self) -> bool:
-        return any(rule.takes_long for rule in self._by_store.values())
+        return any(rule.takes_long for rule in self._rules.values() if rule is not None)
 
     def before(self, consequences: Iterable[UpdateMany | DeleteMany]) -> Substeps:
         """Look at the writes, and at what follows from deletions."""
         further: dict[str, list[Write]] = {}
         for write in consequences:
             further.setdefault(write.store, []).append(write)
-        self._following = {}
-        for store in further.keys() - self._by_store.keys():
-            if (rule := self._rule(store)) is not None:
-                self._following[store] = rule
+        found = {store: self._rule(store) for store in sorted(further.keys() - self._rules.keys())}
+        self._following = {store: rule for store, rule in found.items() if rule is not None}
         for store, rule in self._all():
             yield from rule.before(further.get(store, ()))
 
@@ -65,18 +62,18 @@ class CommitRules:
             yield from rule.after()
 
     def _all(self) -> list[tuple[str, StoreRule]]:
-        return [*self._by_store.items(), *sorted(self._following.items())]
+        own = [(store, rule) for store, rule in self._rules.items() if rule is not None]
+        return [*own, *self._following.items()]
 
-    def _add(self, write: Write) -> Write:
-        rule = self._by_store.get(write.store) or self._rule(write.store)
-        if rule is None:
-            return write
-        self._by_store[write.store] = rule
-        return rule.add(write)
+    def _own(self, write: Write) -> Write:
+        if write.store not in self._rules:
+            self._rules[write.store] = self._rule(write.store)
+        rule = self._rules[write.store]
+        return write if rule is None else rule.add(write)
 
     def _rule(self, store: str) -> StoreRule | None:
         try:
-            definition: StoreDefinition = self._surroundings.registry.get(store)
+            definition = self._surroundings.registry.get(store)
         except NotFound:
             return None
         made = rule_for(definition.purpose)

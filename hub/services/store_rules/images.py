@@ -141,18 +141,17 @@ class ImageRule(StoreRule):
         return images
 
     def _apply(self, effect: Effect, images: MainImages) -> None:
-        before, after = effect.before, effect.after
-        if after is None:
-            images.delete((before or {}).get(LISTING) or "", effect.id)
-        elif before is None:
-            is_main = after.get(IS_MAIN) is True
-            listing = images.insert(after[LISTING], effect.id, after.get(NUMBER), is_main=is_main)
-            self._check_number(len(listing.images), effect)
-        else:
+        before, after = effect.before or {}, effect.after or {}
+        old, new = before.get(LISTING), after.get(LISTING)
+        if effect.after is None:
+            images.delete(old, effect.id)
+        elif effect.before is not None:
             is_main = effect.sets[IS_MAIN] is True if IS_MAIN in effect.sets else None
-            images.change(before.get(LISTING), after.get(LISTING), effect.id, is_main)
-            if before.get(LISTING) != after.get(LISTING) and after.get(LISTING) is not None:
-                self._check_number(len(images.listings[after[LISTING]].images), effect)
+            images.change(old, new, effect.id, is_main)
+        elif new is not None:  # otherwise the write is refused
+            images.insert(new, effect.id, after.get(NUMBER), is_main=after.get(IS_MAIN) is True)
+        if new is not None and new != old:
+            self._check_number(images.number_of(new), effect)
 
     def _check_number(self, count: int, effect: Effect) -> None:
         """Raise InvalidEntity for more images of a listing than it may have."""
@@ -165,6 +164,8 @@ class ImageRule(StoreRule):
         """Put what is decided into a write that concerns one image."""
         for effect in effects:
             is_main = self._decisions.get(effect.id)
+            if is_main is None:
+                continue
             match write:
                 case Insert(entity=entity):
                     entity[IS_MAIN] = is_main

@@ -64,11 +64,14 @@ class MainImages:
         image = Image(id, inf if number is None else number, is_main)
         self.listings.setdefault(listing, Listing()).has(image)
 
-    def insert(self, listing: str, id: str, number: float | None, *, is_main: bool) -> Listing:
-        """Add a new image. Return its listing."""
-        found = self.listings.setdefault(listing, Listing())
-        found.gains(Image(id, inf if number is None else number), is_main=is_main)
-        return found
+    def insert(self, listing: str, id: str, number: float | None, *, is_main: bool) -> None:
+        """Add a new image."""
+        image = Image(id, inf if number is None else number)
+        self.listings.setdefault(listing, Listing()).gains(image, is_main=is_main)
+
+    def number_of(self, listing: str) -> int:
+        """Return how many images a listing has."""
+        return len(self.listings[listing].images) if listing in self.listings else 0
 
     def change(self, old: str | None, new: str | None, id: str, is_main: bool | None) -> None:
         """Change an image: whether it is set as the main one (None: nothing is said of that), and move it from one
@@ -84,8 +87,8 @@ class MainImages:
         elif is_main and before is not None:
             before.main = id
 
-    def delete(self, listing: str, id: str) -> None:
-        if listing in self.listings:
+    def delete(self, listing: str | None, id: str) -> None:
+        if listing is not None and listing in self.listings:
             self.listings[listing].loses(id)
 
     def decided(self) -> Iterator[tuple[str, Image, bool]]:
