@@ -79,6 +79,10 @@ class StoreRule(ABC):
         """Return whether the rule must look at what a write does."""
         return True
 
+    @property
+    def is_concerned(self) -> bool:
+        return any(map(self.concerns, self.sent))
+
     def effects(self, further: Sequence[Write]) -> Effects:
         """Return the effects of the writes that concern the rule, and of the consequences of deletions after them."""
         placed = [(index, write) for index, write in enumerate([*self.sent, *further]) if self.concerns(write)]

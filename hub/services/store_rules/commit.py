@@ -36,7 +36,8 @@ class CommitRules:
         self.own: Sequence[Write] = [self._own(write) for write in writes]
 
     def __bool__(self) -> bool:
-        return any(rule is not None for rule in self._rules.values())
+        """Whether a rule must look at a write; otherwise `own` is all."""
+        return any(rule.is_concerned for rule in self._rules.values() if rule is not None)
 
     @property
     def turns(self) -> tuple[EntityKey, ...]:

@@ -26,7 +26,7 @@ class ReferenceDataRule(StoreRule):
 
     @property
     def takes_long(self) -> bool:
-        return any(map(self.concerns, self.sent))
+        return self.is_concerned
 
     def concerns(self, write: Write) -> bool:
         return not isinstance(write, Insert | Delete | DeleteMany)  # no listing refers to what is new, or goes
