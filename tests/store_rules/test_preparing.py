@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from auth.purposes import IMAGES, PROPERTIES
+from auth.system_stores import DEFINITIONS
 from hub.services.listings import seeds
 from hub.services.listings.preparing import keep_prepared, prepare
 from hub.services.listings.seeds import key_of, seed_rows
@@ -33,6 +34,7 @@ async def contents(engine: Engine, registry: StoreRegistry) -> dict[str, list[En
 
 async def define(engine: Engine, **definition: Any) -> Entity:
     entity = own_entity(definition)
+    await engine.define(DEFINITIONS)
     await engine.define(parse_definition(entity), writes=[Insert("stores", entity)])
     return entity
 

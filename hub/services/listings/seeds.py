@@ -15,7 +15,7 @@ import orjson
 
 from hub.services.listings.stores import CURRENCIES, ListingsStores
 from hub.services.stamping import own_entity
-from stores.procedures import Lock, Procedure, Step, Steps, do, find
+from stores.procedures import InsertMany, Lock, Procedure, Step, Steps, do, find
 from stores.protocol import Engine, Insert, Update
 from stores.query import Equal, In, Query
 from stores.records import Entity
@@ -73,9 +73,7 @@ def _plant_store(definition: StoreDefinition, key: str, rows: Rows, by: str | No
         return
     new = tuple(row[key] for row in fresh)
     taken = {each[key] for each in (yield from find(definition.name, In((key,), new), len(new), (key,)))}
-    for row in fresh:
-        if row[key] not in taken:
-            yield from do(Insert(definition.name, own_entity(row, by)))
+    yield InsertMany(definition.name, [own_entity(row, by) for row in fresh if row[key] not in taken])
     all_keys = [*planted, *new]
     if marks:
         yield from do(Update(SEEDS.name, marks[0]["_id"], {"keys": all_keys}))
