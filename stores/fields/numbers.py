@@ -30,7 +30,6 @@ DIGITS: Final = 15
 """The most digits of a decimal, before and after the point: a double holds them without loss."""
 PLACES: Final = 3
 """Digits after the point, unless a field says otherwise."""
-DECIMAL_TEXT: Final[Schema] = {"type": "string", "pattern": rf"^-?\d{{1,{DIGITS}}}(\.\d{{1,{DIGITS}}})?$"}
 _DECIMAL: Final = re.compile(rf"-?\d{{1,{DIGITS}}}(\.\d{{1,{DIGITS}}})?", re.ASCII)
 _NUMBER: Final = re.compile(r"-?\d{1,300}(\.\d{1,300})?", re.ASCII)
 
@@ -87,9 +86,7 @@ class ExactDecimal(NumberType):
         return (Span(-_largest(field), _largest(field)),)
 
     def sent_schema(self, field: FieldSettings, shown: Schema) -> Schema:
-        whole, places = max(1, digits_of(field) - places_of(field)), places_of(field)
-        point = rf"(\.\d{{1,{places}}})?" if places else ""
-        return {"anyOf": [shown, {"type": "string", "pattern": rf"^-?\d{{1,{whole}}}{point}$"}]}
+        return {"anyOf": [shown, _text_schema(digits_of(field), places_of(field))]}
 
     def adder(self, field: FieldSettings) -> Adder:
         """Return the exact decimal sum of numbers, given as such or as text."""
@@ -115,6 +112,15 @@ def _largest(field: FieldSettings) -> int | float:
     places = places_of(field)
     largest = 10 ** digits_of(field) - 1
     return float(Decimal(largest).scaleb(-places)) if places else largest
+
+
+def _text_schema(digits: int, places: int) -> Schema:
+    """Return the schema of the texts that a field takes."""
+    point = rf"(\.\d{{1,{places}}})?" if places else ""
+    return {"type": "string", "pattern": rf"^-?\d{{1,{max(1, digits - places)}}}{point}$"}
+
+
+DECIMAL_TEXT: Final[Schema] = _text_schema(DIGITS, PLACES)
 
 
 def check_integer(value: Any) -> Json:
