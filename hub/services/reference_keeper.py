@@ -146,7 +146,8 @@ class ReferenceKeeper:
         return await in_thread(guard) if self._holds_more(writes, COLLECTED_AT_ONCE) else guard()
 
     def concern_references(self, writes: Sequence[Write]) -> bool:
-        """Return whether references concern these writes: a store of theirs refers to another, or is referred to."""
+        """Return whether references concern these writes: a store of theirs refers to another, or is referred to. A
+        store with a rule does."""
         if len(writes) == 1:
             return self._registry.is_connected(writes[0].store)
         return any(map(self._registry.is_connected, {write.store for write in writes}))

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from auth.purposes import IMAGES, PROPERTIES
 from auth.system_stores import DEFINITIONS
@@ -15,6 +16,7 @@ from hub.services.listings.seeds import key_of, seed_rows
 from hub.services.listings.stores import AMENITIES, CURRENCIES, DISTRICTS, NAMES, REGIONS, ListingsStores
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import own_entity, stamp_change
+from hub.settings import Settings
 from stores.definitions import parse_definition
 from stores.errors import DataConflict
 from stores.protocol import Delete, Engine, Insert, Update
@@ -174,6 +176,12 @@ async def test_a_store_that_is_made_again_gets_its_rows_again(engine: Engine) ->
     await registry.refresh()
     await prepare(engine, registry, "")
     assert await engine.count("tenures") == 4
+
+
+@pytest.mark.parametrize("prefix", ["1", "a b", "_x", "a.", "x" * 41])
+def test_a_prefix_begins_a_name(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="listings_store_prefix"):
+        Settings(listings_store_prefix=prefix)
 
 
 # The data.

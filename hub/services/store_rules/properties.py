@@ -137,7 +137,8 @@ class PropertyRule(StoreRule):
                 # Who moves a district to another region has moved this listing along, or is seen here.
                 yield Lock(keys(relation, values))
                 for piece in pieces(values):
-                    for found in (yield from find(relation.target, In((relation.by,), piece), len(piece))):
+                    where, only = In((relation.by,), piece), (relation.by, REGION)
+                    for found in (yield from find(relation.target, where, len(piece), only)):
                         self._regions[found[relation.by]] = found.get(REGION)
 
     def _fill(self, write: Write) -> None:
