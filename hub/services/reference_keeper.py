@@ -1,4 +1,5 @@
-"""Checks of references within the commits of a user, made of the steps of `stores.reference_checks`."""
+"""What the commits of a user keep true beyond single entities: references, with the steps of `stores.reference_checks`,
+and the rules of stores with a purpose (`hub.services.store_rules`)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import stamps_of
+from hub.services.store_rules.base import Surroundings
+from hub.services.store_rules.commit import CommitRules
 from hub.services.write_rules import Check, Stage, WriteRule
 from stores.errors import NotFound
 from stores.limits import nodes_of
 from stores.protocol import (
     Delete,
     DeleteMany,
+    EntityKey,
     Insert,
     Procedure,
     Stamp,
@@ -35,6 +39,7 @@ from stores.reference_checks import (
     Deletion,
     FieldChange,
     ReferenceChecks,
+    Substeps,
     Visibility,
     Wanted,
     check_change,
@@ -55,8 +60,9 @@ LIGHT_VALUES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """Writes with the procedures that keep references true: `before` checks; `after` checks what depends on the
-    writes, and takes the consequences of deletions."""
+    """Writes with the procedures that keep references and rules true: `before` checks, and fills in what the hub
+    derives; `after` checks what depends on the writes, and takes the consequences of deletions and of rules. `own` are
+    the writes as the rules have them."""
 
     before: Sequence[Procedure]
     own: Sequence[Write]
@@ -86,6 +92,8 @@ class ReferenceKeeper:
         write."""
         if not self.concern_references(writes):
             return Guarded((), writes, ())
+        rules = CommitRules(Surroundings(principal, self._registry, indexed), writes)
+        writes = rules.own
         deletions = [*self._deletions(writes)]
         found = [check for rule in self._rules for check in rule.checks(writes, indexed=indexed)]
         found += self._checks(principal, writes, indexed=indexed)
@@ -93,10 +101,14 @@ class ReferenceKeeper:
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last: list[Stage] = [check.after for check in found if check.after is not None]
         last += [deletion.take for deletion, _ in deletions]
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+        if rules or (deletions and self._registry.has_purposes):
+            first.append(lambda: _as_stage(rules.before(each for d, _ in deletions for each in d.consequences())))
+            last.append(lambda: _as_stage(rules.after()))
+        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or rules.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
         store, stamps = writes[0].store, self.stamps_of_consequences(deletes_from(writes))
-        return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
+        procedure = partial(_procedure, store, bulk=bulk, keys=rules.turns)
+        return Guarded(procedure(first), writes, procedure(last, stamps=stamps))
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -246,7 +258,19 @@ class ReferenceKeeper:
         return visible
 
 
-def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, stamps: tuple[Stamp, ...] = ()) -> list[Procedure]:
+def _as_stage(substeps: Substeps) -> Steps:
+    yield from substeps
+    return NOTHING_WRITTEN
+
+
+def _procedure(
+    store: str,
+    stages: Sequence[Stage],
+    *,
+    bulk: bool,
+    keys: tuple[EntityKey, ...] = (),
+    stamps: tuple[Stamp, ...] = (),
+) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []
@@ -256,7 +280,7 @@ def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, stamps: tuple
             yield from stage()
         return NOTHING_WRITTEN
 
-    return [Procedure(store, steps, bulk, stamps=stamps)]
+    return [Procedure(store, steps, bulk, keys, stamps=stamps)]
 
 
 def _changed_by(upserts: Iterable[tuple[str, Upsert]]) -> set[str]:

@@ -50,6 +50,7 @@ class StoreRegistry:
         self._by_definition: dict[str, StoreDefinition] = {}
         self._referring: dict[str, list[Relation]] = {}
         self._connected = self._with_checks()
+        self._has_purposes = False
         self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
@@ -90,6 +91,11 @@ class StoreRegistry:
         """Return the names of the stores that refer to others, that are referred to, or that have files."""
         checked = (each.name for each in self.all() if each.relations or each.file_fields)
         return frozenset({*self._referring, *checked})
+
+    @property
+    def has_purposes(self) -> bool:
+        """Whether a store belongs to one of the hub's APIs."""
+        return self._has_purposes
 
     def with_keys(self, definition: StoreDefinition) -> StoreDefinition:
         """Return a definition that is not in force yet with the keys of its references."""
@@ -149,6 +155,7 @@ class StoreRegistry:
                 self._referring = _by_target(self._defined.values())
                 self._by_definition = {each.id: each for each in self._defined.values()}
                 self._connected = self._with_checks()
+                self._has_purposes = any(each.purpose for each in self._defined.values())
                 self._read = covered
 
     async def _read_definitions(self) -> tuple[dict[str, StoreDefinition], dict[str, int]]:

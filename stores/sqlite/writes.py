@@ -18,6 +18,7 @@ from stores.protocol import (
     Find,
     IdempotencyKey,
     Insert,
+    InsertMany,
     Lock,
     Procedure,
     Recheck,
@@ -169,6 +170,9 @@ class WriteExecutor(BulkWriter):
                 return self.take(step)
             case Lock():
                 return None  # the writer's transactions run one after another
+            case InsertMany():
+                with translated(self.connection, index), refused_at(index):
+                    return self.insert_many(step)
             case _:
                 with translated(self.connection, index), refused_at(index):
                     return self.do(step, index, met)
@@ -177,6 +181,12 @@ class WriteExecutor(BulkWriter):
         if isinstance(step.serial, Stamp):
             return stamps.take(self.connection, step.serial, step.count)
         return serials.take(self.connection, step.serial, step.count)
+
+    def insert_many(self, step: InsertMany) -> None:
+        if len(step.entities) > HEAVY and self.longest < math.inf:
+            raise TooLongForLoop
+        self.computing_time.allow(changed=len(step.entities))
+        self.insert_all(self.table(step.store), step.entities)
 
     def find(self, step: Find) -> list[Entity]:
         table = self.table(step.store)
