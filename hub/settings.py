@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     max_buffered_bytes: Annotated[Positive, Limit("process", "bytes", "503")] = 268_435_456
     max_requests: Annotated[Positive, Limit("process", "requests", "503")] = 1_000
 
+    # The listings API.
+    tombstone_days: Annotated[Positive, Limit("store of listings", "days", "400")] = 90
+
     # Live subscriptions; times in seconds.
     live_ping_interval: Positive = 25
     live_ping_timeout: Annotated[Positive, Limit("connection", "seconds", "closed")] = 60

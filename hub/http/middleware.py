@@ -17,7 +17,7 @@ from hub.http.errors import AnswerBroken, ClientGone, NoSuchPath, is_expected
 from hub.http.failures import FailureLog, sent_path
 from hub.http.headers import first_headers
 from hub.http.origins import Headers, Origins
-from hub.http.scope import BODY, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
+from hub.http.scope import BODY, FOR_PAGES, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
 from hub.http.unread import NOT_MUCH
 from hub.metrics import Metrics
 from stores.bounds import Limited
@@ -155,8 +155,9 @@ class _Exchange:
         if not self.status:  # first message: the head, or a whole answer
             self.status = message["status"]
             message["headers"] += [(b"x-request-id", self._request_id), *FOR_THE_CALLER_ALONE]
-            if self.for_pages is not None:
-                message["headers"] += self.for_pages
+            for_pages = self.scope.get(FOR_PAGES, self.for_pages)
+            if for_pages:
+                message["headers"] += for_pages
         if whole:
             await self._send(message)
             return
