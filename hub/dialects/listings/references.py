@@ -16,12 +16,6 @@ from stores.field import Field
 FACETS: Final = ("listing_type", "furnished", "availability", "publish_status")
 """The fields of listings whose options are facets."""
 
-_LABELS: Final = {
-    "rent": "For Rent",
-    "sale": "For Sale",
-}
-"""Labels of options that are more than their names."""
-
 
 def list_table(kind: str) -> Handler[ListingsContext]:
     """Return the handler that lists one kind of reference data."""
@@ -47,9 +41,5 @@ async def list_facets(context: ListingsContext, call: Call, principal: Principal
 
 
 def _labels(field: Field) -> dict[str, str]:
-    """Return the options of a field with their labels. An option without a label is named after itself."""
-    return {str(id): _label(str(id), label) for id, label in field.options}
-
-
-def _label(option: str, label: str) -> str:
-    return label if label and label != option else _LABELS.get(option, option.replace("_", " ").title())
+    """Return the options of a field with their labels."""
+    return {str(id): label or str(id) for id, label in field.options}

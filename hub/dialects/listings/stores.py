@@ -1,20 +1,28 @@
-"""The stores of the listings API: found by their purpose and by the references between them, whatever their names."""
+"""The stores of the listings API: found by their purpose, whatever their names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from hub.services.registry import StoreRegistry
 from stores.schema import StoreDefinition
 
-PROPERTIES: Final = "listings.properties"
-IMAGES: Final = "listings.images"
-REFERENCE: Final = "listings.reference"
-TOMBSTONES: Final = "_listing_tombstones"
+PURPOSES: Final[Mapping[str, str]] = {
+    "listings.properties": "properties",
+    "listings.images": "images",
+    "listings.reference.amenities": "amenities",
+    "listings.reference.property_types": "property_types",
+    "listings.reference.currencies": "currencies",
+    "listings.reference.tenures": "tenures",
+    "listings.reference.plot_size_units": "plot_size_units",
+    "listings.reference.regions": "regions",
+    "listings.reference.districts": "districts",
+}
+"""The purposes of stores, with the attributes of `StoreNames`."""
 
-_LISTED: Final = ("tenures", "plot_size_units")
-"""Reference stores to which listings do not refer: their names end like this."""
+TOMBSTONES: Final = "_listing_tombstones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +61,7 @@ class PurposedStores:
         return self._names
 
 
-def names_of(definitions: list[StoreDefinition]) -> StoreNames:
+def names_of(definitions: Iterable[StoreDefinition]) -> StoreNames:
     """Return the names of the listings' stores among these."""
-    by_purpose: dict[str, list[StoreDefinition]] = {}
-    for definition in definitions:
-        by_purpose.setdefault(getattr(definition, "purpose", ""), []).append(definition)
-    properties = next(iter(by_purpose.get(PROPERTIES, ())), None)
-    images = next(iter(by_purpose.get(IMAGES, ())), None)
-    found = {"images": images.name if images else ""}
-    if properties is not None:
-        found["properties"] = properties.name
-        targets = {"currency": "currencies", "property_type": "property_types", "amenities": "amenities"}
-        for field, store in (targets | {"district": "districts", "region": "regions"}).items():
-            if field in properties.by_id:
-                found[store] = properties.by_id[field].store
-    for definition in by_purpose.get(REFERENCE, ()):
-        found |= {name: definition.name for name in _LISTED if definition.name.endswith(name)}
-        if not found.get("regions") and definition.name == found.get("districts"):
-            found["regions"] = definition.by_id["region"].store
-    return StoreNames(**found)
+    purposes = ((getattr(each, "purpose", ""), each.name) for each in definitions)
+    return StoreNames(**{PURPOSES[purpose]: name for purpose, name in purposes if purpose in PURPOSES})
