@@ -70,7 +70,9 @@ DEFINITIONS: list[Json] = [
             {"id": "floor_size", "type": "Numeric"},
             {"id": "plot_size", "type": "Numeric"},
             {
-                **choice("furnished", furnished="Furnished", unfurnished="Unfurnished", semi_furnished="Semi-furnished"),
+                **choice(
+                    "furnished", furnished="Furnished", unfurnished="Unfurnished", semi_furnished="Semi-furnished"
+                ),
                 "default": "unfurnished",
             },
             {"id": "is_verified", "type": "Boolean", "default": False},

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
-from tests.listings.support import LISTING, Tenant, Tenants
+from tests.listings.support import LISTING, Tenant
 from tests.support.hub import Hub
 
 

@@ -38,9 +38,10 @@ class Cursor:
         except (binascii.Error, ValueError):
             raise InvalidCursor(text[:_LONGEST]) from None
         found = _CONTENT.fullmatch(content)
-        if found is None:
+        cursor = None if found is None else cls(int(found[2]), int(found[3]), found[1] is not None)
+        if cursor is None or cursor.encode() != text:
             raise InvalidCursor(text[:_LONGEST])
-        return cls(int(found[2]), int(found[3]), found[1] is not None)
+        return cursor
 
     def encode(self) -> str:
         return b64encode(b"%bp=%d.%d" % (b"r=1&" if self.backwards else b"", self.time, self.number)).decode()
