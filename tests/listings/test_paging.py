@@ -42,7 +42,7 @@ async def test_forwards_and_back(tenant: Tenant) -> None:
     made = [entity["number"] for entity in await tenant.add_all([{"title": str(n)} for n in range(120)])]
     forwards = await walk(tenant.reader, "properties/")
     assert [len(each["results"]) for each in forwards] == [50, 50, 20]
-    assert sum(map(ids, forwards), []) == sorted(made, reverse=True)
+    assert [id for each in forwards for id in ids(each)] == sorted(made, reverse=True)
     assert forwards[0]["previous"] is None
     backwards = await walk(tenant.reader, forwards[-1]["previous"], "previous")
     assert list(map(ids, backwards)) == [ids(forwards[1]), ids(forwards[0])]
@@ -130,8 +130,8 @@ async def test_everything_on_one_side_is_deleted(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["x", "cD0xLjE", "p=1.1", b64encode(b"p=1").decode(), b64encode(b"p=1.1&r=1").decode(), "é", "cD0x\nLjE=", "A" * 200,
-     b64encode(b"r=1").decode(), b64encode(b"p=-1.5").decode(), b64encode(b"p=1.1.1").decode(), "cD0xLjE==", "%00"],
+    ["x", "cD0xLjE", "p=1.1", "é", "cD0x\nLjE=", "A" * 200, "cD0xLjE==", "%00",
+     *(b64encode(text).decode() for text in (b"p=1", b"p=1.1&r=1", b"r=1", b"p=-1.5", b"p=1.1.1", b"p=01.1"))],
 )  # fmt: skip
 async def test_an_invalid_cursor(tenant: Tenant, cursor: str) -> None:
     check(await tenant.reader.get("properties/", params={"cursor": cursor}), 404, INVALID_CURSOR)
