@@ -28,7 +28,9 @@ def program(requests: int = 100_000) -> tuple[str, ...]:
 
 
 def reference(id: str, store: str, by: str = "slug", **more: Any) -> Json:
-    return {"id": id, "type": "Reference", "store": store, "by": by, **more}
+    """Return a field for the slug or code of an entity. A Reference would need the right to see that one, which users
+    get with the purpose of its store."""
+    return {"id": id, "type": "Text", **more}
 
 
 def choice(id: str, **labels: str) -> Json:

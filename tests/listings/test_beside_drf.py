@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -68,7 +68,7 @@ class Both:
             theirs.status_code, theirs.content, theirs.headers
         )
 
-    def add(self, entity: Json, images: list[Json] = []) -> None:
+    def add(self, entity: Json, images: Sequence[Json] = ()) -> None:
         """Give the framework a listing of the hub."""
         made = drf.Property.objects.create(
             id=entity["number"],
