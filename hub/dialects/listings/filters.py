@@ -20,7 +20,7 @@ from stores.schema import StoreDefinition
 Parameters = Mapping[str, str]
 
 MOST_TERMS: Final[Annotated[int, Limit("search of listings", "terms", "400")]] = 20
-LONGEST_NUMBER: Final = 1_000
+_LONGEST_NUMBER: Final = 1_000
 
 ALL: Final = "all"
 """The value of `publish_status` with which the feed shows listings of every status."""
@@ -97,7 +97,7 @@ def _price(text: str, rounding: str) -> float:
     """Return a bound of prices. It is rounded to the next price within the bound, which a double represents as it does
     that price."""
     text = text.strip()
-    if len(text) > LONGEST_NUMBER:
+    if len(text) > _LONGEST_NUMBER:
         raise Refused("String value too large.")
     if not _NUMBER.fullmatch(text):
         raise Refused(INVALID_NUMBER)

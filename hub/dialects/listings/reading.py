@@ -27,10 +27,10 @@ PAGE: Final = 50
 MOST_PAGE_BYTES: Final[Annotated[int, Limit("page of listings", "bytes of listings", "`next`")]] = 8_388_608
 """A page ends with the listing that exceeds them."""
 
-MOST_IMAGES: Final = 50
-"""Images of a listing."""
+IMAGES_EACH: Final = 50
+"""Images of a listing, which are all that it can have."""
 
-MOST_IMAGE_BYTES: Final = 33_554_432
+_IMAGE_BYTES: Final = 33_554_432
 """Bytes of the images of one page, far beyond what fifty listings can have."""
 
 _OWNER: Final = ("owner",)
@@ -137,7 +137,7 @@ async def read_images(
     names = context.stores.names()
     view = context.registry.authorized(principal, names.images)
     ids = tuple(listing["_id"] for listing in listings)
-    wanted = Newest(("property",), ids, MOST_IMAGES, MOST_IMAGE_BYTES)
+    wanted = Newest(("property",), ids, IMAGES_EACH, _IMAGE_BYTES)
     texts = await context.engine.newest(names.images, wanted, shown(view))
     of_listing = {str(id): found for id, found in texts.items()}
     if sum(len(text) for found in of_listing.values() for text in found) > SMALL_BODY:
