@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.dialects.listings import errors
-from hub.dialects.listings.openapi import _PARAMETERS, OPERATIONS
+from hub.dialects.listings.openapi import PARAMETERS, OPERATIONS
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("listings-api.md")
@@ -16,11 +16,11 @@ def test_every_call_is_documented(call: str) -> None:
     assert call in first_cells(section(API, "All calls"))
 
 
-@pytest.mark.parametrize("name", [parameter["name"] for parameter in _PARAMETERS["feed"]])
+@pytest.mark.parametrize("name", [parameter["name"] for parameter in PARAMETERS["feed"]])
 def test_every_parameter_is_documented(name: str) -> None:
     assert any(f"`{name}`" in cells[0] for cells in rows(section(API, "Parameters")))
 
 
-@pytest.mark.parametrize("text", [*errors._TEXTS.values()])
+@pytest.mark.parametrize("text", [*errors.TEXTS.values()])
 def test_every_text_is_documented(text: str) -> None:
     assert text in section(API, "Errors")

@@ -81,7 +81,7 @@ class Throttled(TooManyAttempts):
 
 _OWN_TEXTS: Final = (Malformed, UnsupportedMediaType, Throttled)
 
-_TEXTS: Final[Mapping[type[Exception], str]] = {
+TEXTS: Final[Mapping[type[Exception], str]] = {
     NoKey: NO_KEY,
     Unauthenticated: INVALID_KEY,
     Forbidden: NOT_PERMITTED,
@@ -112,8 +112,8 @@ def _body_of(failure: Failure, method: str) -> dict[str, Any]:
     if failure.status == HTTPStatus.BAD_REQUEST and failure.errors:
         return {_printable(name): texts for name, texts in failure.errors.items()}
     for kind in type(cause).__mro__:
-        if kind in _TEXTS:
-            return {"detail": _TEXTS[kind]}
+        if kind in TEXTS:
+            return {"detail": TEXTS[kind]}
     if failure.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return {"detail": SERVER_ERROR}
     texts = [text for listed in failure.errors.values() for text in listed]

@@ -27,7 +27,7 @@ _PATH_PARAMETERS: Final = {
 }
 _CURSOR: Final = query("cursor", TEXT, "A position, from `next` or `previous`")
 _UPDATED_AFTER: Final = query("updated_after", TEXT, "Only what has changed since this ISO 8601 time")
-_PARAMETERS: Final[dict[str, list[Schema]]] = {
+PARAMETERS: Final[dict[str, list[Schema]]] = {
     "none": [],
     "feed": [
         query("search", {"type": "string", "maxLength": 1_000}, "Words that texts or the names of places contain"),
@@ -72,7 +72,7 @@ def operation_object(operation: Operation) -> Schema:
     made: Schema = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [*(_PATH_PARAMETERS[name] for name in names), *_PARAMETERS[operation.parameters]],
+        "parameters": [*(_PATH_PARAMETERS[name] for name in names), *PARAMETERS[operation.parameters]],
         "responses": _responses(operation),
     }
     if operation.body:
