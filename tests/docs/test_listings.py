@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.dialects.listings import errors
-from hub.dialects.listings.openapi import PARAMETERS, OPERATIONS
+from hub.dialects.listings.openapi import OPERATIONS, PARAMETERS
 from tests.docs.pages import first_cells, page, rows, section
 
 API = page("listings-api.md")
