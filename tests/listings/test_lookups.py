@@ -60,8 +60,8 @@ async def test_a_listing_that_is_newer_than_what_was_seen(engine: Engine, lookup
 
 async def test_a_change_during_the_reading(engine: Engine, lookups: Lookups) -> None:
     reading = asyncio.create_task(slugs(lookups))
-    while not lookups._reading.locked():
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert lookups._reading.locked()
     lookups.follow([changed("extras")])
     await reading
     await insert_one(engine, {"slug": "pool", "name": "Pool"}, "extras")
