@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from auth.resolver import Resolver
 from auth.secrets import Passwords
@@ -35,11 +36,21 @@ from hub.settings import Settings
 from realtime.session_registry import SessionRegistry
 from stores.errors import HistoryGone, StoreError
 from stores.protocol import Engine
-from stores.records import now_ms
+from stores.records import Change, now_ms
 from stores.starting import when_available
 from stores.tasks import end_tasks
 
 log = logging.getLogger(__name__)
+
+
+class FeedFollower(Protocol):
+    """A cache that follows the change feed."""
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Apply the next changes of the feed."""
+
+    def start_afresh(self) -> None:
+        """Drop everything: changes were missed."""
 
 
 @dataclass(slots=True)
@@ -73,6 +84,8 @@ class Hub:
     session_registry: SessionRegistry
     key: KeyInUse
     control_token: str
+    followers: list[FeedFollower] = field(default_factory=list)
+    """The caches of dialects."""
     makes_administrator: bool = True
     first_password: str | None = None
     ready: bool = False
@@ -139,6 +152,8 @@ class Hub:
                     self.credentials.follow(batch.changes)
                     self.entities.group_paths.follow(batch.changes)
                     await self.registry.follow(batch.changes)
+                    for follower in self.followers:
+                        follower.follow(batch.changes)
                     await self.session_registry.context.fanout.advance(batch.changes, batch.position)
                     self.metrics.seen(batch.changes)
                     position = batch.position
@@ -162,6 +177,8 @@ class Hub:
         self.credentials.start_afresh()
         self.entities.group_paths.start_afresh()
         await self.registry.refresh()
+        for follower in self.followers:
+            follower.start_afresh()
         self.session_registry.context.fanout.start(position)
         await self.session_registry.start_afresh()
         return position

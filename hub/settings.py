@@ -84,6 +84,7 @@ class Settings(BaseSettings):
 
     # The listings API.
     listings_store_prefix: str = ""
+    tombstone_days: Annotated[Positive, Limit("store of listings", "days", "400")] = 90
 
     # Answers.
     compression: Literal["auto", "always", "off"] = "auto"

@@ -17,7 +17,7 @@ from hub.http.failures import FailureLog, sent_path
 from hub.http.headers import first_headers
 from hub.http.origins import Headers, Origins
 from hub.http.request_log import log_request
-from hub.http.scope import BODY, CACHING, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
+from hub.http.scope import BODY, CACHING, FOR_PAGES, LIMIT_REACHED, MADE, PEER, WHOLE_ANSWER
 from hub.http.unread import NOT_MUCH
 from hub.logs import RequestLine
 from hub.metrics import Metrics
@@ -145,8 +145,9 @@ class _Exchange:
             message["headers"] += [(b"x-request-id", self._request_id), *FOR_THE_CALLER_ALONE]
             if CACHING in self.scope and self.status < 400:
                 message["headers"][-2] = (b"cache-control", self.scope[CACHING])
-            if self.for_pages is not None:
-                message["headers"] += self.for_pages
+            for_pages = self.scope.get(FOR_PAGES, self.for_pages)
+            if for_pages:
+                message["headers"] += for_pages
         if whole:
             await self._send(message)
             return

@@ -23,3 +23,6 @@ CACHING = "hub.caching"
 
 MADE = "hub.made"
 """Scope key of a write that has been made, so that its answer must not be refused."""
+
+FOR_PAGES = "hub.pages"
+"""Scope key of the headers for pages of other origins, which a dialect sets to replace those of the middleware."""
