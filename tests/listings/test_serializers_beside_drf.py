@@ -91,27 +91,41 @@ def check(serializer: Serializer, kind: Any, body: Any, *, partial: bool = False
     return ours
 
 
+def check_form(serializer: Serializer, kind: Any, pairs: list[tuple[str, Any]], *, partial: bool = False) -> None:
+    """Compare both sides about a form of texts."""
+    theirs = drf.outcome(kind, drf.form_of(pairs), partial=partial)
+    same(our_outcome(serializer, Form(pairs), partial=partial), theirs, pairs)
+
+
 def same(ours: drf.Outcome, theirs: drf.Outcome, body: Any) -> None:
     assert drf.as_sent(ours) == drf.as_sent(theirs), body
     assert list(ours[1]) == list(theirs[1]), body  # in the same order
 
 
-@pytest.mark.parametrize("partial", [False, True], ids=["whole", "partial"])
-@pytest.mark.parametrize(
-    ("serializer", "kind", "name"), [(*pair, name) for pair in BOTH for name in pair[0].fields if name != "image"]
-)
-def test_every_field_with_every_value(serializer: Serializer, kind: Any, name: str, partial: bool) -> None:
+FIELDS = [(*pair, name) for pair in BOTH for name in pair[0].fields if name != "image"]
+
+
+@pytest.mark.parametrize(("serializer", "kind", "name"), FIELDS)
+def test_every_field_with_every_value(serializer: Serializer, kind: Any, name: str) -> None:
     """In a body that is good otherwise; as JSON, and as a form if it is a text."""
     others = {other: value for other, value in GOOD.items() if other != name and serializer is LISTING}
     found = set()
     for value in VALUES:
         given = {} if value is MISSING else {name: value}
-        found.add(check(serializer, kind, others | given, partial=partial)[0])
+        found.add(check(serializer, kind, others | given)[0])
         if isinstance(value, str) or value is MISSING:
-            pairs = [*others.items(), *given.items()]
-            ours = our_outcome(serializer, Form(pairs), partial=partial)
-            same(ours, drf.outcome(kind, drf.form_of(pairs), partial=partial), pairs)
+            check_form(serializer, kind, [*others.items(), *given.items()])
     assert found == {"errors", "values"} or serializer is VERIFICATION
+
+
+@pytest.mark.parametrize(("serializer", "kind", "name"), FIELDS)
+def test_every_field_alone(serializer: Serializer, kind: Any, name: str) -> None:
+    """Nothing else is in the body, of a change and of a whole object."""
+    for value in (None, "", " ", "x", 5, ["parking"], {}):
+        for partial in (False, True):
+            check(serializer, kind, {name: value}, partial=partial)
+            if isinstance(value, str):
+                check_form(serializer, kind, [(name, value)], partial=partial)
 
 
 @pytest.mark.parametrize("partial", [False, True], ids=["whole", "partial"])
@@ -175,8 +189,7 @@ FORMS: list[list[tuple[str, str]]] = [
 @pytest.mark.parametrize("more", FORMS, ids=str)
 def test_forms(more: list[tuple[str, str]], partial: bool) -> None:
     for pairs in (more, [*GOOD.items(), *more]):
-        ours = our_outcome(LISTING, Form(pairs), partial=partial)
-        same(ours, drf.outcome(drf.PropertySerializer, drf.form_of(pairs), partial=partial), pairs)
+        check_form(LISTING, drf.PropertySerializer, pairs, partial=partial)
 
 
 FILES = [b"", b"picture"]
@@ -232,5 +245,4 @@ def test_generated_bodies(body: dict[str, Any], good_otherwise: bool, partial: b
     st.booleans(),
 )
 def test_generated_forms(pairs: list[tuple[str, str]], partial: bool) -> None:
-    ours = our_outcome(LISTING, Form(pairs), partial=partial)
-    same(ours, drf.outcome(drf.PropertySerializer, drf.form_of(pairs), partial=partial), pairs)
+    check_form(LISTING, drf.PropertySerializer, pairs, partial=partial)
