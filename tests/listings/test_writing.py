@@ -204,11 +204,15 @@ async def test_bodies_have_bounds(tenant: Tenant) -> None:
     answer = await tenant.writer.post("properties/", json=BODY | {"description": "x" * 100_001})
     assert refused(answer) == {"description": ["Ensure this field has no more than 100000 characters."]}
     answer = await tenant.writer.post("properties/", json=BODY | {"x": [0] * 10_000})
-    assert refused(answer) == {"detail": "JSON parse error - More than 10000 values"}
+    assert refused(answer) == {"detail": "JSON parse error - More than 10000 values (MOST_VALUES)"}
+    for levels in (101, 100_000):
+        deep = b'{"x": ' + b"[" * levels + b"]" * levels + b"}"
+        answer = await tenant.writer.post("properties/", content=deep, headers={"Content-Type": "application/json"})
+        assert refused(answer) == {"detail": "JSON parse error - More than 100 levels (DEEPEST)"}
     headers = {"Content-Type": "application/json"}
     refused(await tenant.writer.post("properties/", content=b"[" * 2_000_000, headers=headers), 413)
     answer = await tenant.writer.post("properties/", data={f"a{number}": "" for number in range(1_001)})
-    assert refused(answer) == {"detail": "Form parse error - More than 1000 fields"}
+    assert refused(answer) == {"detail": "Form parse error - More than 1000 fields (MOST_FIELDS)"}
 
 
 def test_an_object_that_is_deleted_while_a_listing_is_written() -> None:

@@ -142,11 +142,11 @@ def parse_json(raw: bytes, codec: str) -> Any:
         return {}
     try:
         value = json.loads(raw.decode(codec), parse_constant=_refuse_constant)
-        _check_size(value)
     except RecursionError:
-        raise Malformed(f"JSON parse error - More than {DEEPEST} levels") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise Malformed(f"JSON parse error - {error}") from None
+    _check_size(value)
     return value
 
 
@@ -155,16 +155,20 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check_size(value: Any) -> None:
-    """Raise ValueError for too many values, or too many levels of them."""
+    """Raise Malformed for too many values, or too many levels of them."""
     level: list[Any] = [value]
     count, depth = 0, 0
     while level:
         count, depth = count + len(level), depth + 1
         if count > MOST_VALUES:
-            raise ValueError(f"More than {MOST_VALUES} values")
+            raise Malformed(f"JSON parse error - More than {MOST_VALUES} values (MOST_VALUES)").at("MOST_VALUES")
         if depth > DEEPEST:
-            raise ValueError(f"More than {DEEPEST} levels")
+            raise _too_deep()
         level = [inner for each in level for inner in _inside(each)]
+
+
+def _too_deep() -> Malformed:
+    return Malformed(f"JSON parse error - More than {DEEPEST} levels (DEEPEST)").at("DEEPEST")
 
 
 def _inside(value: Any) -> Sequence[Any]:
@@ -184,7 +188,8 @@ def parse_urlencoded(raw: bytes, codec: str) -> Form:
             parse_qsl(text, keep_blank_values=True, encoding=codec, errors="replace", max_num_fields=MOST_FIELDS)
         )
     except ValueError:
-        raise Malformed(f"Form parse error - More than {MOST_FIELDS} fields") from None
+        text = f"Form parse error - More than {MOST_FIELDS} fields (MOST_FIELDS)"
+        raise Malformed(text).at("MOST_FIELDS") from None
 
 
 # Multipart.

@@ -67,7 +67,7 @@ async def _converted(context: ListingsContext, call: Call, principal: Principal,
     source of the file, and ClientGone."""
     files, is_upload = context.images, "image" in values
     name = "image" if is_upload else "external_url"
-    source = (files.from_upload if is_upload else files.from_url)(principal, values[name])
+    source = files.from_upload(principal, values[name]) if is_upload else files.from_url(principal, values[name])
     async with AsyncExitStack() as stack:
         try:
             ready = await call.while_connected(source.__aenter__())

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from hub.dialects.listings.fields import Choice, Exact, Field, Flag, Slug, Slugs, Text, Upload, Whole
 from hub.dialects.listings.schemas import LISTING as READ
-from hub.dialects.listings.schemas import NUMBER, TEXT, array_of, object_of, options, or_null
+from hub.dialects.listings.schemas import NUMBER, TEXT, array_of, options, or_null
 from hub.dialects.listings.serializers import CHANGED_IMAGE, CODE_REQUEST, LISTING, NEW_IMAGE, VERIFICATION, Serializer
 from hub.dialects.listings.shapes import WRITTEN
-from hub.openapi.schemas import Schema
+from hub.openapi.schemas import Schema, object_of
 
 
 @singledispatch
