@@ -44,11 +44,11 @@ NO_REFERENCES: Final = NoReferences()
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """The fields of a body. Members with other names are ignored. `together` checks the valid values of all fields
+    """The fields of a body. Members with other names are ignored. `cross_check` checks the valid values of all fields
     together; it raises Invalid."""
 
     fields: Mapping[str, Field]
-    together: Callable[[Values], None] | None = None
+    cross_check: Callable[[Values], None] | None = None
 
     def validate(self, body: Any, references: References = NO_REFERENCES, *, partial: bool = False) -> Values:
         """Return the values of a body in their canonical forms; fields that it does not mention are left out. With
@@ -67,13 +67,13 @@ class Serializer:
         if errors:
             raise InvalidFields(errors)
         values = {name: value for name, value in values.items() if value is not MISSING}
-        self._check_together(values)
+        self._check_across(values)
         return values
 
-    def _check_together(self, values: Values) -> None:
+    def _check_across(self, values: Values) -> None:
         try:
-            if self.together is not None:
-                self.together(values)
+            if self.cross_check is not None:
+                self.cross_check(values)
         except Invalid as refusal:
             raise InvalidFields({NON_FIELD: refusal.texts}) from None
 
