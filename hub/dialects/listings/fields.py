@@ -158,11 +158,11 @@ class Whole(Field):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exact(Field):
-    """A decimal of at most `digits` digits, `places` of them after the point. Its canonical form is a text with all
-    places: ``"1500000.00"``. With `rounds`, further places are rounded."""
+    """A decimal of at most `digits` digits, `scale` of them after the point. Its canonical form is a text with all of
+    the latter: ``"1500000.00"``. With `rounds`, further ones are rounded."""
 
     digits: int
-    places: int
+    scale: int
     span: Span
     rounds: bool = False
 
@@ -173,7 +173,7 @@ class Exact(Field):
 
     def check(self, value: Any, references: References) -> str:
         number = _decimal(value)
-        if self.rounds and number.as_tuple().exponent < -self.places:  # type: ignore[operator]
+        if self.rounds and number.as_tuple().exponent < -self.scale:  # type: ignore[operator]
             number = number.quantize(self._step, context=_ROUNDING)
         self._check_digits(number)
         number = number.quantize(self._step, context=Context(prec=self.digits))
@@ -182,19 +182,19 @@ class Exact(Field):
 
     @property
     def _step(self) -> Decimal:
-        return Decimal((0, (1,), -self.places))
+        return Decimal((0, (1,), -self.scale))
 
     def _check_digits(self, number: Decimal) -> None:
         _, digits, exponent = number.as_tuple()
         assert isinstance(exponent, int)
-        places = max(0, -exponent)
-        total = max(len(digits) + max(0, exponent), places)
+        scale = max(0, -exponent)
+        total = max(len(digits) + max(0, exponent), scale)
         if total > self.digits:
             raise Invalid(f"Ensure that there are no more than {self.digits} digits in total.")
-        if places > self.places:
-            raise Invalid(f"Ensure that there are no more than {self.places} decimal places.")
-        if total - places > self.digits - self.places:
-            most = self.digits - self.places
+        if scale > self.scale:
+            raise Invalid(f"Ensure that there are no more than {self.scale} decimal places.")
+        if total - scale > self.digits - self.scale:
+            most = self.digits - self.scale
             raise Invalid(f"Ensure that there are no more than {most} digits before the decimal point.")
 
 

@@ -123,19 +123,19 @@ _ROOMS: Final = Span(least=0, most=2_147_483_647)
 
 
 def _size() -> Exact:
-    return Exact(null=True, digits=15, places=2, span=_FROM_ZERO)
+    return Exact(null=True, digits=15, scale=2, span=_FROM_ZERO)
 
 
 def _coordinate(most: int) -> Exact:
     # Phones send more places than the six that are kept.
-    return Exact(null=True, digits=9, places=6, span=Span(least=-most, most=most), rounds=True)
+    return Exact(null=True, digits=9, scale=6, span=Span(least=-most, most=most), rounds=True)
 
 
 LISTING: Final = Serializer(
     {
         "title": Text(required=True, longest=255),
         "description": Text(blank=True, longest=100_000),
-        "price": Exact(required=True, digits=15, places=2, span=_FROM_ZERO),
+        "price": Exact(required=True, digits=15, scale=2, span=_FROM_ZERO),
         "currency": Slug(required=True, kind="currencies", by="code"),
         "property_type": Slug(required=True, kind="property_types"),
         "listing_type": Choice(required=True, options=LISTING_TYPES),

@@ -32,7 +32,7 @@ def _(field: Whole) -> Schema:
 @schema_of.register
 def _(field: Exact) -> Schema:
     bounds = {"minimum": field.span.least, "maximum": field.span.most}
-    about = f"decimal({field.digits},{field.places}), also as text"
+    about = f"decimal({field.digits},{field.scale}), also as text"
     return {"type": ["number", "string"], "description": about} | {n: v for n, v in bounds.items() if v is not None}
 
 
