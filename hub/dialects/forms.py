@@ -26,6 +26,14 @@ _KEPT: Final = "hub.form"
 """Scope key for the form of a call that is authorised again."""
 
 
+class InvalidForm(BadRequest):
+    """A body that is no form, or has too many parts. `reason` says what is wrong with it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("body", f"The form is not understood: {reason}")
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class FormLimits:
     """`body`: size of the whole form. `fields`, `files`: their number. `field_bytes`: size of a field that is no
@@ -49,8 +57,8 @@ async def read_form(
     """Return the form of the call, which must arrive within `seconds`, the value of the setting `timeout_name`. Its
     files are closed at the end.
 
-    Raises BadRequest for an invalid form or too many parts, TooSlow, CallerChanged, Unauthenticated, and the errors of
-    `Call.pieces`.
+    Raises InvalidForm, BadRequest for another charset or media type, TooSlow, CallerChanged, Unauthenticated, and the
+    errors of `Call.pieces`.
     """
     form: FormData | None = call.scope.pop(_KEPT, None)
     if form is None:
@@ -95,4 +103,4 @@ async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: s
         await call.discard()
         if isinstance(error, BodyTooLarge):
             raise
-        raise BadRequest("body", f"The form is not understood: {error.message}") from None
+        raise InvalidForm(error.message) from None

@@ -19,6 +19,7 @@ from hub.http.scope import WHOLE_ANSWER
 JSON_TYPE = b"application/json"
 NOT_MODIFIED: Final = int(HTTPStatus.NOT_MODIFIED)
 """A constant, since Python calls functions to read a member of an enumeration and to compare it."""
+NO_CONTENT: Final = int(HTTPStatus.NO_CONTENT)
 
 
 @dataclass(slots=True)
@@ -38,6 +39,10 @@ class Answer:
     async def send(self, scope: Scope, send: Send) -> None:
         head = scope["method"] == "HEAD"
         headers = [(b"content-type", self.content_type), *self.headers]
+        if self.status == NO_CONTENT:  # RFC 9110, 8.6: without a length, and there is nothing that has a type
+            await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if isinstance(self.body, bytes):
             body = self.body
             is_large = len(body) >= SMALLEST

@@ -15,6 +15,7 @@ if __name__ == "__main__":
     from hub.running import Hub
     from hub.serve import serve
     from hub.settings import Settings
+    from tests.listings.fake_images import FakeImageFiles, FakeRegistration
     from tests.listings.fakes import FakeKeys, FakeStores, FakeThrottle
 
     most = int(sys.argv[2])
@@ -29,6 +30,8 @@ if __name__ == "__main__":
             count_request=FakeThrottle(most, 60),
             count_registration=FakeThrottle(MOST_REGISTRATIONS, 3600),
             stores=FakeStores(),
+            images=FakeImageFiles(hub.entities),
+            registration=FakeRegistration(hub.engine),
         )
         hub.followers.append(context.lookups)
         return ListingsDialect(context)

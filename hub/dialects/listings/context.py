@@ -8,6 +8,7 @@ from typing import Annotated, Final, Protocol
 
 from auth.principal import Principal
 from hub.dialects.listings.lookups import Lookups
+from hub.dialects.listings.services import ImageFiles, Registration
 from hub.dialects.listings.stores import ListingStores
 from hub.http.call import Call
 from hub.services.entities import EntityService
@@ -91,6 +92,8 @@ class ListingsContext:
     count_request: Count
     count_registration: Count
     stores: ListingStores
+    images: ImageFiles
+    registration: Registration
     lookups: Lookups = field(init=False)
     note_use: NoteUse = note_nothing
 

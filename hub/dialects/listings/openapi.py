@@ -13,6 +13,8 @@ from hub.dialects.listings.context import PREFIX, ListingsContext
 from hub.dialects.listings.cross_origin import allow_any_page
 from hub.dialects.listings.operations import READING, Operation
 from hub.dialects.listings.schemas import AVAILABILITY, LISTING_TYPE, SCHEMAS, TEXT, array_of, options
+from hub.dialects.listings.write_operations import WRITING
+from hub.dialects.listings.write_schemas import WRITE_SCHEMAS
 from hub.http.answer import Answer
 from hub.http.call import Call
 from hub.http.proxies import PREFIX as OUTER_PREFIX
@@ -63,7 +65,7 @@ def openapi_document(operations: tuple[Operation, ...], prefix: str) -> bytes:
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = operation_object(each)
     scheme = {"key": {"type": "http", "scheme": "bearer", "description": "An API key: R_… or RW_…"}}
-    part = DocumentPart(paths, [{"key": []}], scheme, dict(SCHEMAS))
+    part = DocumentPart(paths, [{"key": []}], scheme, SCHEMAS | WRITE_SCHEMAS)
     return orjson.dumps(document_of(part, "Listings", "v1", "Listings, their images and reference data.", prefix))
 
 
@@ -111,5 +113,5 @@ DESCRIBE: Final = Operation(
     "describeListings", "GET", PREFIX + "/openapi.json", "This document", describe_api, "Document", open=True
 )
 
-OPERATIONS: Final = (*READING, DESCRIBE)
+OPERATIONS: Final = (*READING, *WRITING, DESCRIBE)
 """Every operation of the listings API."""

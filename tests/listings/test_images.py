@@ -1,0 +1,129 @@
+"""Images of a listing are added by upload or by URL, changed and removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.listings.support import Json, Tenant, Tenants
+from tests.listings.test_writing import entity, made, refused
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+async def listing(tenant: Tenant) -> Json:
+    return await made(tenant)
+
+
+def path(listing: Json, image: Json | None = None) -> str:
+    return f"properties/{listing['id']}/images/" + (f"{image['id']}/" if image else "")
+
+
+async def upload(tenant: Tenant, listing: Json, content: bytes = PNG, **fields: str) -> httpx.Response:
+    return await tenant.writer.post(path(listing), files={"image": ("front.png", content)}, data=fields)
+
+
+async def test_an_upload(tenant: Tenant, listing: Json) -> None:
+    answer = await upload(tenant, listing, is_main="true", alt=" Front view ")
+    assert answer.status_code == 201, answer.text
+    image = answer.json()
+    assert image == {
+        "id": image["id"],
+        "url": f"{tenant.hub.url}/media/front.png",
+        "is_main": True,
+        "alt": "Front view",
+    }
+    assert (await tenant.reader.get(path(listing))).json() == [image]
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["JSON", "form"])
+async def test_a_url(tenant: Tenant, listing: Json, form: bool) -> None:
+    body = {"external_url": "https://cdn.example.com/photo.jpg", "alt": "Front view"}
+    answer = await tenant.writer.post(path(listing), **({"data": body} if form else {"json": body}))
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["url"], answer.json()["alt"]) == (f"{tenant.hub.url}/media/photo.jpg", "Front view")
+
+
+URL = "https://cdn.example.com/photo.jpg"
+LONG_URL = URL + "?" + "x" * 2_000
+TOO_LONG = "Ensure this field has no more than {} characters."
+NO_FILE = ["The submitted data was not a file. Check the encoding type on the form."]
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, {"non_field_errors": ["Provide either an image file or an external_url, not both."]}),
+        ({"image": "a"}, {"image": NO_FILE}),
+        ({"image": None}, {"image": ["This field may not be null."]}),
+        ({"external_url": ""}, {"external_url": ["This field may not be blank."]}),
+        ({"external_url": "no url"}, {"external_url": ["Enter a valid URL."]}),
+        ({"external_url": "http://127.0.0.1/a.jpg"}, {"external_url": ["This URL could not be fetched."]}),
+        ({"external_url": "ftp://cdn.example.com/a.jpg"}, {"external_url": ["This URL could not be fetched."]}),
+        ({"external_url": LONG_URL}, {"external_url": [TOO_LONG.format(2_000)]}),
+        ({"external_url": URL, "is_main": "perhaps"}, {"is_main": ["Must be a valid boolean."]}),
+        ({"external_url": URL, "alt": "x" * 256}, {"alt": [TOO_LONG.format(255)]}),
+        ([], {"non_field_errors": ["Invalid data. Expected a dictionary, but got list."]}),
+    ],
+)  # fmt: skip
+async def test_a_refused_body(tenant: Tenant, listing: Json, body: Any, errors: Json) -> None:
+    assert refused(await tenant.writer.post(path(listing), json=body)) == errors
+    assert (await tenant.reader.get(path(listing))).json() == []
+
+
+async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
+    assert refused(await upload(tenant, listing, b"")) == {"image": ["The submitted file is empty."]}
+    assert refused(await upload(tenant, listing, b"text")) == {"image": ["The file is no image."]}
+    both = {"non_field_errors": ["Provide either an image file or an external_url, not both."]}
+    assert refused(await upload(tenant, listing, external_url=URL)) == both
+    large = {"image": ["Ensure this file has no more than 15000000 bytes."]}
+    for size in (15_000_001, 16_000_000):  # the second one is not read to its end
+        assert refused(await upload(tenant, listing, PNG + bytes(size - len(PNG)))) == large
+    assert (await upload(tenant, listing, PNG + bytes(15_000_000 - len(PNG)))).status_code == 201
+
+
+async def test_an_image_is_changed(tenant: Tenant, listing: Json) -> None:
+    image = (await upload(tenant, listing)).json()
+    answer = await tenant.writer.patch(path(listing, image), json={"alt": "Garden", "is_main": True, "url": "x"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == image | {"alt": "Garden", "is_main": True}
+    assert refused(await tenant.writer.patch(path(listing, image), json={"alt": None})) == {
+        "alt": ["This field may not be null."]
+    }
+
+
+async def test_an_image_is_removed(tenant: Tenant, listing: Json) -> None:
+    image = (await upload(tenant, listing)).json()
+    answer = await tenant.writer.delete(path(listing, image))
+    assert (answer.status_code, answer.content) == (204, b"")
+    for method in ("PATCH", "DELETE"):
+        refused(await tenant.writer.request(method, path(listing, image)), 404)
+
+
+async def test_methods_of_an_image(tenant: Tenant, listing: Json) -> None:
+    image = (await upload(tenant, listing)).json()
+    for method in ("GET", "PUT", "POST"):
+        answer = await tenant.writer.request(method, path(listing, image))
+        assert refused(answer, 405) == {"detail": f'Method "{method}" not allowed.'}
+        assert answer.headers["allow"] == "PATCH, DELETE, OPTIONS"
+
+
+async def test_an_image_of_another_listing_or_tenant_is_not_found(
+    tenant: Tenant, tenants: Tenants, listing: Json
+) -> None:
+    image, other = (await upload(tenant, listing)).json(), await made(tenant)
+    refused(await tenant.writer.patch(path(other, image), json={"alt": ""}), 404)
+    stranger = await tenants()
+    refused(await stranger.writer.post(path(listing), json={"external_url": URL}), 404)
+    refused(await stranger.writer.delete(path(listing, image)), 404)
+    for text in ("x", "0", "-1", "9" * 30):
+        refused(await tenant.writer.delete(f"{path(listing)}{text}/"), 404)
+
+
+async def test_a_listing_has_a_bounded_number_of_images(tenant: Tenant, listing: Json) -> None:
+    image = {"property": (await entity(tenant, listing["id"]))["_id"], "image": {"url": "/media/a"}}
+    await tenant.platform.make_all("property_images", [image] * 50)
+    assert refused(await upload(tenant, listing)) == {"non_field_errors": ["A listing has at most 50 images."]}
