@@ -70,8 +70,11 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
         """Write the line of a request without a record. To make one, and to pass it on, takes a tenth of the time of a
         small read."""
         created = time.time()
-        with self.lock or nullcontext():
-            self._add(formatter.format_request(line, created), created)
+        try:
+            with self.lock or nullcontext():
+                self._add(formatter.format_request(line, created), created)
+        except Exception:  # the request has been answered, whatever becomes of its line
+            self.handleError(logging.makeLogRecord({"name": REQUEST_LOG, "msg": line.message}))
 
     def _add(self, text: str, created: float) -> None:
         lines = self._lines

@@ -266,7 +266,7 @@ def run(app: Starlette, settings: Settings, listening: list[socket.socket]) -> i
     # (measured: it saves 6% of the CPU of a load of creates, mostly for the changes that are kept in memory). A search
     # is a part of one turn of the loop. One through all objects takes 90 ms beside 40 000 conditions of compiled
     # filters. One through the young ones is bounded by the second number: it took 91 ms of an array of 10 000 upserts
-    # with 20, and takes at most 25 ms with 4.
+    # with 20, and takes 26 ms with 4.
     gc.freeze()
     gc.set_threshold(10_000, 4, 1_000)
     server = HubServer(config, app, announce)

@@ -18,7 +18,7 @@ import httpx
 
 from stores.records import Entity
 from tests.faults.followers import LAST, Follower, Sleeper
-from tests.faults.hub import MortalHub
+from tests.faults.hub import MortalHub, answered
 from tests.faults.ledger import Audit, Fate, Ledger
 from tests.faults.report import Row
 from tests.faults.writers import CROWD, PARENT, Counting, Families, Writer
@@ -54,7 +54,7 @@ class Workload:
 
     async def begin(self, group: asyncio.TaskGroup) -> None:
         """Start the followers, then the writers."""
-        self.start = (await self.admin.get(f"/{self.store}")).headers["x-position"]
+        self.start = (await answered(lambda: self.admin.get(f"/{self.store}"))).headers["x-position"]
         await self._make_counter()
         await self.sleeper.fall_asleep()
         self._following = [group.create_task(follower.run()) for follower in self.followers]
@@ -64,7 +64,7 @@ class Workload:
 
     async def _make_counter(self) -> None:
         asked = self.ledger.ask("counter")
-        counter = await self.admin.make(self.store, tag="counter", n=0, phase=0)
+        counter = await make(self.admin, self.store, tag="counter", n=0, phase=0)
         self.ledger.settle(asked, Fate.ACKNOWLEDGED)
         for writer in self.writers:
             if isinstance(writer, Counting):
@@ -233,16 +233,10 @@ async def define(client: Client, **definition: Any) -> str:
 
 
 async def make(client: Client, store: str, **fields: Any) -> Entity:
-    """Create an entity. A database that has just begun may elect once more: then it is 503, and the client tries
+    """Create an entity, once. A database that has just begun may elect once more: then it is 503, and the client tries
     again."""
-
-    async def made() -> Entity | None:
-        answer = await client.post(f"/{store}", fields)
-        return None if answer.status_code == 503 else entity_of(answer)
-
-    entity = await eventually(made)
-    assert entity is not None
-    return entity
+    key = unique("made")
+    return entity_of(await answered(lambda: client.post(f"/{store}", fields, idempotency_key=key)))
 
 
 async def let_children_refer(client: Client, store: str) -> None:

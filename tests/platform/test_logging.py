@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -85,27 +86,27 @@ asyncio.run(main())
     assert done.stderr == "batched\n"
 
 
-@pytest.fixture
-def root(out: io.StringIO) -> Iterator[BatchingHandler]:
-    """The hub's handler, as the only one of the process."""
-    handler, before, level = BatchingHandler(out), logging.root.handlers[:], logging.root.level
+@contextmanager
+def alone(out: io.StringIO, formatter: logging.Formatter, level: int = logging.INFO) -> Iterator[None]:
+    """Log by the hub's handler alone. pytest adds handlers of its own before each test, so no fixture can do this."""
+    handler, before, earlier = BatchingHandler(out), logging.root.handlers[:], logging.root.level
+    handler.setFormatter(formatter)
     logging.root.handlers[:] = [handler]
-    logging.root.setLevel(logging.INFO)
-    yield handler
-    logging.root.handlers[:] = before
     logging.root.setLevel(level)
-    handler.close()
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = before
+        logging.root.setLevel(earlier)
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
-def test_a_request_is_logged_as_a_record_would_be(
-    root: BatchingHandler, out: io.StringIO, formatter: logging.Formatter
-) -> None:
+def test_a_request_is_logged_as_a_record_would_be(out: io.StringIO, formatter: logging.Formatter) -> None:
     """Directly, and as a record if the process has another handler as well."""
-    root.setFormatter(formatter)
-    log_request(REQUEST)
-    logging.root.addHandler(logging.NullHandler())
-    log_request(REQUEST)
+    with alone(out, formatter):
+        log_request(REQUEST)
+        logging.root.addHandler(logging.NullHandler())
+        log_request(REQUEST)
     direct, by_record = map(_without_time, out.getvalue().splitlines())
     assert direct == by_record
     assert "GET /x 200 1.5 ms" in direct
@@ -115,11 +116,18 @@ def _without_time(line: str) -> str:
     return re.sub(r"\d\d:\d\d:\d\d[.,]\d\d\d", "", line)
 
 
-def test_a_request_is_not_logged_above_its_level(root: BatchingHandler, out: io.StringIO) -> None:
-    root.setFormatter(TextFormatter())
-    logging.root.setLevel(logging.WARNING)
-    log_request(REQUEST)
+def test_a_request_is_not_logged_above_its_level(out: io.StringIO) -> None:
+    with alone(out, TextFormatter(), logging.WARNING):
+        log_request(REQUEST)
     assert out.getvalue() == ""
+
+
+def test_a_line_that_cannot_be_written_harms_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # then nothing is said of it
+    gone = io.StringIO()
+    gone.close()
+    with alone(gone, TextFormatter()):
+        log_request(REQUEST)
 
 
 def test_times_are_those_of_the_standard_format() -> None:
