@@ -127,10 +127,11 @@ def alter_document(
     if not write.forced and not removed and not records.alters(entity, changes, replace, stamped_fields(write.stamps)):
         return Alteration(document["_id"], text, rev, len(text), changes)
     stamped = {**changes, **stamps()}
+    kept: Entity = entity
     if replace:
-        kept = {name: entity[name] for name in SYSTEM_FIELDS if name in entity}
-    else:
-        kept = {name: value for name, value in entity.items() if name not in removed} if removed else entity
+        kept = {name: value for name, value in entity.items() if name in SYSTEM_FIELDS}
+    elif removed:
+        kept = {name: value for name, value in entity.items() if name not in removed}
     after = orjson.dumps({**kept, **changeable(stamped), "_rev": rev + 1})
     update = replacement(stamped, by) if replace else merge(stamped, by, removed)
     return Alteration(document["_id"], after, rev + 1, len(text), changes, update)
