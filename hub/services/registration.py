@@ -189,8 +189,8 @@ class Registration:
             return None
         await self._issuer.prepare([KIND])
         now = now_ms()
-        stamped = {"_id": new_id(), "access": [], "time": now, "_at": now, "_rev": 1}
-        terms = {"allowed_origins": [], "expires": None}
+        stamped: Entity = {"_id": new_id(), "access": [], "time": now, "_at": now, "_rev": 1}
+        terms: Entity = {"allowed_origins": [], "expires": None}
         return await self._issuer.new_key(account.user, stamped | fields | terms)
 
     def _trying(self, account: Account, digest: str, new: NewKey | None) -> Steps:
@@ -269,7 +269,7 @@ def _put(account: str, fields: Entity) -> Steps:
     """Write fields of the record of an account, which is created if there is none."""
     now = now_ms()
     until = {"until": now + HOUR}
-    stamps = {"owner": None, "group": None, "access": [], "branch": [], "time": now, "_at": now, "_rev": 1}
+    stamps: Entity = {"owner": None, "group": None, "access": [], "branch": [], "time": now, "_at": now, "_rev": 1}
     entity = {"_id": new_id(), **_fresh(account), **until, **fields, **stamps}
     return (yield from do(Upsert(CODES.name, "account", entity, fields | {"_at": now}, forced=True)))
 
