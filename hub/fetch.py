@@ -36,6 +36,9 @@ MOST_REDIRECTS: Final[Annotated[int, Limit("download", "redirects", "refused")]]
 MOST_ANSWER_BYTES: Final[Annotated[int, Limit("answer to the hub", "bytes", "refused")]] = 1_048_576
 """Bytes of an answer that is held in memory (`Fetcher.request`)."""
 
+MOST_ADDRESSES: Final[Annotated[int, Limit("host", "addresses", "refused")]] = 64
+"""Each is checked, on the event loop."""
+
 _WRITTEN_AT_ONCE: Final = 262_144
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _FIXED: Final = (("User-Agent", "hub"), ("Accept", "*/*"))
@@ -151,8 +154,9 @@ class Fetcher:
         request = _Request(method, parse_url(url), given, content, follow, strict=False)
         async with self._answer(request, seconds) as (answer, at):
             received = bytearray()  # many small pieces would take many times their bytes
-            async for piece in _body(answer, at, most_bytes):
-                received += piece
+            if method != "HEAD":  # its headers describe a body that does not come
+                async for piece in _body(answer, at, most_bytes):
+                    received += piece
             return Response(answer.status, _headers_of(answer), bytes(received), str(at))
 
     @asynccontextmanager
@@ -211,6 +215,8 @@ class Fetcher:
             raise FetchFailed(f"{target.host} was not found within {seconds:g} s") from None
         if not found:
             raise FetchFailed(f"{target.host} has no address")
+        if len(found) > MOST_ADDRESSES:
+            raise FetchFailed(f"{target.host} has too many addresses").at("MOST_ADDRESSES")
         try:
             return self._rules.check(target.host, target.port, found)
         except FetchRefused:
@@ -227,8 +233,7 @@ async def _body(answer: httpcore.Response, at: Target, most_bytes: int) -> Async
     """Yield the body of an answer as it was sent. A compressed one is refused: it was not asked for, and its size says
     nothing of what it becomes. Raises FetchFailed."""
     headers = _headers_of(answer)
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("identity", ""):
+    if any(coding.strip().lower() not in ("identity", "") for coding in headers.getlist("content-encoding")):
         raise FetchFailed(f"{at.host} compresses its answer, which was not asked for", answer.status)
     too_large = AnswerTooLarge(f"the answer of {at.host} exceeds {most_bytes} bytes", answer.status)
     length = headers.get("content-length", "")
