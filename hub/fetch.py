@@ -21,8 +21,8 @@ from starlette.datastructures import Headers
 from hub.fetching.addresses import Address
 from hub.fetching.connecting import CheckedBackend
 from hub.fetching.errors import AnswerTooLarge, FetchError, FetchFailed, FetchRefused
+from hub.fetching.fetch_rules import FetchRules
 from hub.fetching.lookups import Lookup
-from hub.fetching.rules import FetchRules
 from hub.fetching.urls import Target, parse_url, redirected
 from stores.bounds import Limit
 from stores.threads import in_thread
@@ -98,11 +98,11 @@ class _Request:
 
 
 class Fetcher:
-    """Fetches under `rules`. `lookup` finds the addresses of a host; `tls` verifies servers, by default with the
+    """Fetches under `fetch_rules`. `lookup` finds the addresses of a host; `tls` verifies servers, by default with the
     system's certificates."""
 
-    def __init__(self, rules: FetchRules, lookup: Lookup, tls: ssl.SSLContext | None = None) -> None:
-        self._rules = rules
+    def __init__(self, fetch_rules: FetchRules, lookup: Lookup, tls: ssl.SSLContext | None = None) -> None:
+        self._fetch_rules = fetch_rules
         self._lookup = lookup
         self._tls = tls
 
@@ -114,7 +114,7 @@ class Fetcher:
         OSError if `target` cannot be written.
         """
         request = _Request("GET", parse_url(url), Headers(), None, MOST_REDIRECTS, strict)
-        async with self._answer(request, self._rules.seconds) as (answer, at):
+        async with self._answer(request, self._fetch_rules.seconds) as (answer, at):
             if answer.status != 200:
                 raise FetchFailed(f"{at.host} answered with status {answer.status}", answer.status)
             headers = _headers_of(answer)
@@ -183,7 +183,7 @@ class Fetcher:
         """Send a request on a connection of its own, and yield the answer."""
         target = request.target
         tls = await self._context() if target.scheme == "https" else None
-        most = self._rules.connect_seconds
+        most = self._fetch_rules.connect_seconds
         began = asyncio.get_running_loop().time()
         addresses = await self._addresses(target, request.strict, most)
         backend = CheckedBackend(addresses, most - (asyncio.get_running_loop().time() - began))
@@ -218,7 +218,7 @@ class Fetcher:
         if len(found) > MOST_ADDRESSES:
             raise FetchFailed(f"{target.host} has too many addresses").at("MOST_ADDRESSES")
         try:
-            return self._rules.check(target.host, target.port, found)
+            return self._fetch_rules.check(target.host, target.port, found)
         except FetchRefused:
             log.info("not fetched from %s, port %d: it has %s", target.host, target.port, ", ".join(map(str, found)))
             raise
