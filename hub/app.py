@@ -23,8 +23,8 @@ from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
 from hub.fetch import Fetcher
+from hub.fetching.fetch_rules import Exemption, FetchRules, parse_ports
 from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
-from hub.fetching.rules import Exemption, FetchRules, parse_ports
 from hub.http.answer import Answer
 from hub.http.bounded_json import JsonLimits
 from hub.http.errors import NoSuchPath, NothingAtRoot

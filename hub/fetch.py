@@ -21,8 +21,8 @@ from starlette.datastructures import Headers
 from hub.fetching.addresses import Address
 from hub.fetching.connecting import CheckedBackend
 from hub.fetching.errors import AnswerTooLarge, FetchError, FetchFailed, FetchRefused
+from hub.fetching.fetch_rules import FetchRules
 from hub.fetching.lookups import Lookup
-from hub.fetching.rules import FetchRules
 from hub.fetching.urls import Target, parse_url, redirected
 from stores.bounds import Limit
 from stores.threads import in_thread
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 MOST_REDIRECTS: Final[Annotated[int, Limit("download", "redirects", "refused")]] = 5
 MOST_ANSWER_BYTES: Final[Annotated[int, Limit("answer to the hub", "bytes", "refused")]] = 1_048_576
 """Bytes of an answer that is held in memory (`Fetcher.request`)."""
+
+MOST_ADDRESSES: Final[Annotated[int, Limit("host", "addresses", "refused")]] = 64
+"""Each is checked, on the event loop."""
 
 _WRITTEN_AT_ONCE: Final = 262_144
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -95,11 +98,11 @@ class _Request:
 
 
 class Fetcher:
-    """Fetches under `rules`. `lookup` finds the addresses of a host; `tls` verifies servers, by default with the
+    """Fetches under `fetch_rules`. `lookup` finds the addresses of a host; `tls` verifies servers, by default with the
     system's certificates."""
 
-    def __init__(self, rules: FetchRules, lookup: Lookup, tls: ssl.SSLContext | None = None) -> None:
-        self._rules = rules
+    def __init__(self, fetch_rules: FetchRules, lookup: Lookup, tls: ssl.SSLContext | None = None) -> None:
+        self._fetch_rules = fetch_rules
         self._lookup = lookup
         self._tls = tls
 
@@ -111,7 +114,7 @@ class Fetcher:
         OSError if `target` cannot be written.
         """
         request = _Request("GET", parse_url(url), Headers(), None, MOST_REDIRECTS, strict)
-        async with self._answer(request, self._rules.seconds) as (answer, at):
+        async with self._answer(request, self._fetch_rules.seconds) as (answer, at):
             if answer.status != 200:
                 raise FetchFailed(f"{at.host} answered with status {answer.status}", answer.status)
             headers = _headers_of(answer)
@@ -151,8 +154,9 @@ class Fetcher:
         request = _Request(method, parse_url(url), given, content, follow, strict=False)
         async with self._answer(request, seconds) as (answer, at):
             received = bytearray()  # many small pieces would take many times their bytes
-            async for piece in _body(answer, at, most_bytes):
-                received += piece
+            if method != "HEAD":  # its headers describe a body that does not come
+                async for piece in _body(answer, at, most_bytes):
+                    received += piece
             return Response(answer.status, _headers_of(answer), bytes(received), str(at))
 
     @asynccontextmanager
@@ -179,7 +183,7 @@ class Fetcher:
         """Send a request on a connection of its own, and yield the answer."""
         target = request.target
         tls = await self._context() if target.scheme == "https" else None
-        most = self._rules.connect_seconds
+        most = self._fetch_rules.connect_seconds
         began = asyncio.get_running_loop().time()
         addresses = await self._addresses(target, request.strict, most)
         backend = CheckedBackend(addresses, most - (asyncio.get_running_loop().time() - began))
@@ -211,8 +215,10 @@ class Fetcher:
             raise FetchFailed(f"{target.host} was not found within {seconds:g} s") from None
         if not found:
             raise FetchFailed(f"{target.host} has no address")
+        if len(found) > MOST_ADDRESSES:
+            raise FetchFailed(f"{target.host} has too many addresses").at("MOST_ADDRESSES")
         try:
-            return self._rules.check(target.host, target.port, found)
+            return self._fetch_rules.check(target.host, target.port, found)
         except FetchRefused:
             log.info("not fetched from %s, port %d: it has %s", target.host, target.port, ", ".join(map(str, found)))
             raise
@@ -227,8 +233,7 @@ async def _body(answer: httpcore.Response, at: Target, most_bytes: int) -> Async
     """Yield the body of an answer as it was sent. A compressed one is refused: it was not asked for, and its size says
     nothing of what it becomes. Raises FetchFailed."""
     headers = _headers_of(answer)
-    coding = headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("identity", ""):
+    if any(coding.strip().lower() not in ("identity", "") for coding in headers.getlist("content-encoding")):
         raise FetchFailed(f"{at.host} compresses its answer, which was not asked for", answer.status)
     too_large = AnswerTooLarge(f"the answer of {at.host} exceeds {most_bytes} bytes", answer.status)
     length = headers.get("content-length", "")

@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from auth.mailboxes import is_mailbox
 from auth.origins import own_origin, parse_trusted
-from hub.fetching.rules import Exemption, parse_ports
+from hub.fetching.fetch_rules import Exemption, parse_ports
 from hub.http.proxies import check_proxies, is_prefix
 from stores.bounds import Limit
 

@@ -1,7 +1,8 @@
 """Counts of calls on MongoDB, which all processes of a hub share: one document for each key.
 
 A call is one findAndModify, whose pipeline follows the rules of `stores.throttling` by the server's clock. The counts
-need not survive the loss of a primary, so its acknowledgement is enough.
+need not survive the loss of a primary, so its acknowledgement is enough. The calls of a key in one process follow each
+other: at once they would collide in its document, and take all connections.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pymongo import ReturnDocument, WriteConcern
 from pymongo.errors import DuplicateKeyError
 
 from stores.bounds import Limit
+from stores.mongo.coalescer import Coalescer
 from stores.mongo.codec import Document
 from stores.mongo.connection import Connection
 from stores.mongo.errors import store_errors
@@ -28,6 +30,8 @@ REFUSED_KEYS: Annotated[int, Limit("process on MongoDB", "refused keys of thrott
 _NOW: Final = {"$toLong": "$$NOW"}
 _ACKNOWLEDGED: Final = WriteConcern(w=1, j=False)
 _TRIES: Final = 5
+_MOST_AT_ONCE: Final = 1_000
+"""Calls of a key that share the failure of one of them, when the database is away: each would wait for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +51,35 @@ class MongoThrottles:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._refused: OrderedDict[tuple[str, int], _Refusal] = OrderedDict()
+        self._refused: OrderedDict[tuple[str, Rule], _Refusal] = OrderedDict()
+        self._queue: Coalescer[tuple[str, Rule], None, Taken] = Coalescer(self._take_each, _MOST_AT_ONCE)
 
     async def take(self, key: str, rule: Rule) -> Taken:
-        id = f"{rule.kind}:{rule.seconds}:{key}"
+        refused = self._refusal((key, rule), time.monotonic())
+        return refused if refused is not None else await self._queue.call((key, rule), None)
+
+    async def _take_each(self, counted: tuple[str, Rule], calls: list[None]) -> list[Taken]:
+        return [await self._take(*counted) for _ in calls]
+
+    async def _take(self, key: str, rule: Rule) -> Taken:
         began = time.monotonic()
-        refusal = self._refused.get((id, rule.limit))
-        if refusal is not None and began < refusal.until:
-            # Its refused calls are the most frequent ones of a key, and each would be a write.
-            return Taken(False, 0, refusal.after - began, refusal.resets)
+        refused = self._refusal((key, rule), began)
+        if refused is not None:
+            return refused
         with store_errors():
-            counted = await self._count(id, pipeline_of(rule))
+            counted = await self._count(f"{rule.kind}:{rule.seconds}:{key}", pipeline_of(rule))
         taken = outcome_of(counted, rule)
         if not taken.allowed:
-            self._remember((id, rule.limit), _Refusal(began + taken.wait, time.monotonic() + taken.wait, taken.resets))
+            self._remember((key, rule), _Refusal(began + taken.wait, time.monotonic() + taken.wait, taken.resets))
         return taken
+
+    def _refusal(self, counted: tuple[str, Rule], now: float) -> Taken | None:
+        """Return the outcome of a call that cannot be allowed yet, as the process knows. Refused calls are the most
+        frequent ones of a key, and each would be a write."""
+        refusal = self._refused.get(counted)
+        if refusal is None or now >= refusal.until:
+            return None
+        return Taken(False, 0, refusal.after - now, refusal.resets)
 
     async def _count(self, id: str, pipeline: Sequence[Document]) -> Document:
         collection = self._connection.collection(THROTTLES).with_options(write_concern=_ACKNOWLEDGED)
@@ -78,9 +96,9 @@ class MongoThrottles:
                 return counted
         raise AssertionError
 
-    def _remember(self, key: tuple[str, int], refusal: _Refusal) -> None:
-        self._refused[key] = refusal
-        self._refused.move_to_end(key)
+    def _remember(self, counted: tuple[str, Rule], refusal: _Refusal) -> None:
+        self._refused[counted] = refusal
+        self._refused.move_to_end(counted)
         while len(self._refused) > REFUSED_KEYS:
             self._refused.popitem(last=False)
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from hub.fetch import Fetched, Fetcher
 from hub.fetching.addresses import Address
-from hub.fetching.rules import Exemption, FetchRules
+from hub.fetching.fetch_rules import Exemption, FetchRules
 
 Handle = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 """Answers a request, whose head it gets."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.fetch import MOST_REDIRECTS, AnswerTooLarge, Fetched, FetchFailed, FetchRefused
+from hub.fetch import MOST_ADDRESSES, MOST_REDIRECTS, AnswerTooLarge, Fetched, FetchFailed, FetchRefused
 from hub.fetching.addresses import Address
 from hub.fetching.connecting import MOST_ANSWER_HEAD_BYTES
 from hub.fetching.lookups import HostsFile, ThreadedLookup
@@ -247,7 +247,10 @@ async def test_a_body_of_just_the_limit_arrives() -> None:
             assert await downloaded(one, f"http://images.test:{server.port}/", 1_000) == body
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x-gzip", "GZIP"])
+@pytest.mark.parametrize(
+    "coding",
+    ["gzip", "deflate", "br", "zstd", "identity, gzip", "x-gzip", "GZIP", "identity\r\nContent-Encoding: gzip"],
+)
 async def test_a_compressed_body_is_refused(coding: str) -> None:
     """Whatever its size is: what it becomes may be a thousand times as much."""
     packed = gzip.compress(b"x" * 100_000) if "gzip" in coding.lower() else zlib.compress(b"x" * 100_000)
@@ -329,6 +332,18 @@ async def test_a_name_that_is_not_found_in_time_fails() -> None:
 async def test_a_name_without_an_address_fails() -> None:
     with pytest.raises(FetchFailed, match=r"images\.test has no address"):
         await downloaded(fetcher(Names()), "http://images.test/")
+
+
+async def test_a_name_with_too_many_addresses_fails() -> None:
+    async with serving(saying(answer_of(b"found"))) as server:
+        for more, failure in ((MOST_ADDRESSES - 1, None), (MOST_ADDRESSES, "too many addresses")):
+            lookup = Names(images="127.0.0.1" + " 127.0.0.2" * more)
+            one = fetcher(lookup, f"images.test:{server.port}")
+            if failure is None:
+                assert await downloaded(one, f"http://images.test:{server.port}/") == b"found"
+            else:
+                with pytest.raises(FetchFailed, match=failure):
+                    await downloaded(one, f"http://images.test:{server.port}/")
 
 
 async def test_a_server_that_is_not_there_fails() -> None:

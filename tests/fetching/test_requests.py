@@ -115,9 +115,11 @@ async def test_a_redirect_to_what_is_not_allowed_is_refused() -> None:
 
 
 async def test_head_has_no_body() -> None:
-    async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")) as server:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\nContent-Encoding: gzip\r\n\r\n"
+    async with serving(saying(head)) as server:
         one = fetcher(Names(), f"127.0.0.1:{server.port}")
-        assert (await one.request("HEAD", f"http://127.0.0.1:{server.port}/", seconds=20)).content == b""
+        answer = await one.request("HEAD", f"http://127.0.0.1:{server.port}/", seconds=20)
+    assert (answer.content, answer.headers["content-length"]) == (b"", "1000000000")
 
 
 async def test_an_answer_beyond_the_limit_tells_its_status() -> None:

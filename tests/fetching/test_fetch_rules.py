@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from hub.fetching.errors import FetchRefused
-from hub.fetching.rules import Exemption, FetchRules, parse_ports
+from hub.fetching.fetch_rules import Exemption, FetchRules, parse_ports
 from hub.settings import BadSettings, read_settings
 
 PUBLIC = "93.184.216.34"
