@@ -187,7 +187,7 @@ def test_edges_of_transparent_pixels_keep_their_colour() -> None:
     image = making.plain("RGBA", (*GREEN, 0), (400, 400))
     image.paste((*RED, 255), (101, 101, 301, 301))
     small = converted(saved(image, "PNG"), ImageJob(width=100))
-    shown = [value for value in small.getdata() if value[3] > 8]
+    shown = [value for value in small.get_flattened_data() if value[3] > 8]
     assert max(green for _, green, _, _ in shown) <= TOLERANCE
 
 
