@@ -214,7 +214,10 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 }
 
 # Status texts are the established ones of RFC 7231; newer Python versions use other names.
-_TEXTS = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Payload Too Large"}
+_TEXTS = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Payload Too Large",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "Range Not Satisfiable",
+}
 
 _FURTHER_TAGS: Mapping[HTTPStatus, tuple[str, ...]] = {
     HTTPStatus.FORBIDDEN: ("error_credentials", "error_forbidden"),

@@ -90,7 +90,7 @@ class FileRecords:
         now = now_ms()
         made = replace(record, id=new_id(), time=now, state=PENDING)
         fields = {name: getattr(made, name) for name in FileRecord.__slots__ if name not in ("id", "time")}
-        system = {"owner": None, "group": None, "access": [], "branch": [], "time": now, "_at": now, "_rev": 1}
+        system: Entity = {"owner": None, "group": None, "access": [], "branch": [], "time": now, "_at": now, "_rev": 1}
         await self._engine.commit([Insert(FILES.name, {"_id": made.id, **fields, **system})], None)
         return made
 

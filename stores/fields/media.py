@@ -7,7 +7,7 @@ The check of a value tells its form only: whether a write may set it depends on 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from stores.bounds import Limit
 from stores.fields.base import Checker, FieldSettings, FieldType, Rejected, Schema
@@ -45,7 +45,7 @@ class UploadedFile(FieldType):
 
     takes = frozenset({"hidden", "many", "max_items", "public", "max_bytes", "types"})
     free = True
-    uploaded = "file"
+    uploaded: ClassVar[Literal["", "file", "image"]] = "file"
 
     def checker(self, field: FieldSettings) -> Checker:
         return check_file
