@@ -14,7 +14,7 @@ from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.store_rules.base import Surroundings
-from hub.services.store_rules.commit import CommitRules
+from hub.services.store_rules.commit import CommitRules, rule_of
 from stores.errors import NotFound
 from stores.limits import nodes_of
 from stores.protocol import (
@@ -113,6 +113,11 @@ class ReferenceKeeper:
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
         procedure = partial(_procedure, writes[0].store, bulk=bulk, keys=rules.turns)
         return Guarded(procedure(first), writes, procedure(last))
+
+    def turns_of(self, principal: Principal, stores: Iterable[str]) -> tuple[EntityKey, ...]:
+        """Return the keys of what commits that write to these stores take turns at, because of their rules."""
+        rules = [rule_of(Surroundings(principal, self._registry), store) for store in stores]
+        return tuple(key for rule in rules if rule is not None for key in rule.turns)
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""

@@ -23,6 +23,16 @@ def rule_for(purpose: str) -> type[StoreRule] | None:
     return ReferenceDataRule if is_reference(purpose) else _RULES.get(purpose)
 
 
+def rule_of(surroundings: Surroundings, store: str) -> StoreRule | None:
+    """Return a new rule for writes to a store; None if it has none."""
+    try:
+        definition = surroundings.registry.get(store)
+    except NotFound:
+        return None
+    made = rule_for(definition.purpose)
+    return None if made is None else made(surroundings, definition)
+
+
 class CommitRules:
     """The rules of a commit, in the order in which its writes meet their stores. `own` are its writes as it does
     them."""
@@ -73,9 +83,4 @@ class CommitRules:
         return write if rule is None else rule.add(write)
 
     def _rule(self, store: str) -> StoreRule | None:
-        try:
-            definition = self._surroundings.registry.get(store)
-        except NotFound:
-            return None
-        made = rule_for(definition.purpose)
-        return None if made is None else made(self._surroundings, definition)
+        return rule_of(self._surroundings, store)
