@@ -183,6 +183,7 @@ class _Batch:
         TooMuchForLoop if it takes long."""
         steps = partial(self._steps, bounded=not bulk)
         keys = tuple(key for request in self._requests if (key := request.key) is not None)
+        keys += self._entities.references.turns_of(self._principal, sorted({each.store for each in self._requests}))
         stamps = {stamp: None for definition in self.definitions for stamp in stamps_of(definition)}
         stamps |= dict.fromkeys(self._entities.references.stamps_of_consequences(self.deletes_from))
         return Procedure(self._requests[0].store, steps, bulk, keys, self._size, tuple(stamps))

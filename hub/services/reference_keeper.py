@@ -15,7 +15,7 @@ from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import stamps_of
 from hub.services.store_rules.base import Surroundings
-from hub.services.store_rules.commit import CommitRules
+from hub.services.store_rules.commit import CommitRules, rule_of
 from hub.services.write_rules import Check, Stage, WriteRule
 from stores.errors import NotFound
 from stores.limits import nodes_of
@@ -92,8 +92,8 @@ class ReferenceKeeper:
         write."""
         if not self.concern_references(writes):
             return Guarded((), writes, ())
-        rules = CommitRules(Surroundings(principal, self._registry, indexed), writes)
-        writes = rules.own
+        ruled = CommitRules(Surroundings(principal, self._registry, indexed), writes)
+        writes = ruled.own
         deletions = [*self._deletions(writes)]
         found = [check for rule in self._rules for check in rule.checks(writes, indexed=indexed)]
         found += self._checks(principal, writes, indexed=indexed)
@@ -101,14 +101,19 @@ class ReferenceKeeper:
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last: list[Stage] = [check.after for check in found if check.after is not None]
         last += [deletion.take for deletion, _ in deletions]
-        if rules or (deletions and self._registry.has_purposes):
-            first.append(lambda: _as_stage(rules.before(each for d, _ in deletions for each in d.consequences())))
-            last.append(lambda: _as_stage(rules.after()))
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or rules.take_long
+        if ruled or (deletions and self._registry.has_purposes):
+            first.append(lambda: _as_stage(ruled.before(each for d, _ in deletions for each in d.consequences())))
+            last.append(lambda: _as_stage(ruled.after()))
+        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or ruled.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
         store, stamps = writes[0].store, self.stamps_of_consequences(deletes_from(writes))
-        procedure = partial(_procedure, store, bulk=bulk, keys=rules.turns)
+        procedure = partial(_procedure, store, bulk=bulk, keys=ruled.turns)
         return Guarded(procedure(first), writes, procedure(last, stamps=stamps))
+
+    def turns_of(self, principal: Principal, stores: Iterable[str]) -> tuple[EntityKey, ...]:
+        """Return the keys of what commits that write to these stores take turns at, because of their rules."""
+        found = [rule_of(Surroundings(principal, self._registry), store) for store in stores]
+        return tuple(key for rule in found if rule is not None for key in rule.turns)
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
