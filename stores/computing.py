@@ -143,7 +143,7 @@ def _violations(
     bad = check_document(_holding(it), limits)
     if bad:
         yield from bad
-    elif top in SYSTEM_FIELDS or top in definition.serial_names or top == "success":
+    elif top in SYSTEM_FIELDS or top in definition.assigned or top == "success":
         yield Violation(it.location, "system")
     elif top.startswith("_"):
         yield Violation(it.location, "reserved")

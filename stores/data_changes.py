@@ -12,7 +12,7 @@ from typing import Any, Final
 from stores.compound import ArrayCheck
 from stores.computing import Computed
 from stores.errors import NotAsExpected
-from stores.field import SERIAL, Field
+from stores.field import SERIAL, STAMP, Field
 from stores.fields import Rejected
 from stores.fields.conversion import converter_of
 from stores.paths import is_single
@@ -196,6 +196,8 @@ class DataChange:
         }
 
     def _filling(self, field: Field, entity: Entity) -> Json:
+        if field.type == STAMP:
+            return 0  # that it changes the entity: the engine sets the stamp
         if field.type != SERIAL:
             return field.default
         if self._numbers is None:

@@ -9,7 +9,7 @@ from stores.bounds import Limit
 from stores.data_changes import NOTHING_TO_DO, DataOperations
 from stores.definition_reader import DefinitionReader
 from stores.errors import InvalidEntity, Violation
-from stores.field import SERIAL
+from stores.field import ASSIGNED
 from stores.field_definitions import MAX_FIELDS, is_field_name
 from stores.schema import StoreDefinition
 
@@ -98,8 +98,8 @@ class _DataReader(DefinitionReader):
             return self._refused(location, f"The new definition still names {source}: {named}.")
         was = self._old.by_id[source].type if source in self._old.by_id else ""
         now = self._new.by_id[target].type if target in self._new.by_id else ""
-        if now == SERIAL and was != SERIAL:
-            return self._refused(location, f"{target} is a Serial: rename the field first, then change its type.")
+        if now in ASSIGNED and was != now:
+            return self._refused(location, f"{target} is a {now}: rename the field first, then change its type.")
         return True
 
     def _may_drop(self, name: Any, location: str) -> bool:
@@ -111,7 +111,7 @@ class _DataReader(DefinitionReader):
         field = self._new.by_id.get(name)
         if field is None:
             return self._refused(location, f"The new definition has no field {name}.")
-        if field.type != SERIAL and field.default is None:
+        if field.type not in ASSIGNED and field.default is None:
             return self._refused(location, f"{name} has no default to fill it with.")
         return True
 

@@ -19,6 +19,9 @@ from stores.records import Json
 from stores.relation import OnDelete
 
 SERIAL: Final = "Serial"
+STAMP: Final = "Stamp"
+ASSIGNED: Final = frozenset({SERIAL, STAMP})
+"""The types whose values the hub assigns: those that bodies send are dropped."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from stores.bounds import Limit
 from stores.definition_reader import DefinitionReader
-from stores.field import SERIAL, Field
+from stores.field import ASSIGNED, Field
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
@@ -152,8 +152,8 @@ class FieldReader:
             self._reader.refuse(f"{prefix}hidden", "Only a field of the store can be hidden, with all that it holds.")
         if around.in_list and made.unique:
             self._reader.refuse(f"{prefix}unique", "A field of objects in a list cannot be unique.")
-        if around.levels and made.type == SERIAL:
-            self._reader.refuse(f"{prefix}type", "Only a field of the store can be a Serial.")
+        if around.levels and made.type in ASSIGNED:
+            self._reader.refuse(f"{prefix}type", f"Only a field of the store can be a {made.type}.")
 
     def _with_members(self, made: Field, document: Mapping[str, Any], prefix: str, around: Surroundings) -> Field:
         if around.levels == MAX_OBJECT_LEVELS:

@@ -8,7 +8,19 @@ from typing import Any
 
 from stores.query import Filter
 from stores.records import Entity
-from stores.writes import Delete, DeleteMany, Expect, Insert, Recheck, Serial, Update, UpdateMany, Upsert, Written
+from stores.writes import (
+    Delete,
+    DeleteMany,
+    Expect,
+    Insert,
+    Recheck,
+    Serial,
+    Stamp,
+    Update,
+    UpdateMany,
+    Upsert,
+    Written,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +56,9 @@ class InsertMany:
 @dataclass(frozen=True, slots=True)
 class Take:
     """A step of a Procedure that takes the next `count` numbers of a counter, and gets the first of them. With 0 it
-    takes none: the counter then goes on from that number, which is `serial.start` or greater."""
+    takes none: the counter then goes on from that number, which is `start` or greater."""
 
-    serial: Serial
+    serial: Serial | Stamp
     count: int
 
 
@@ -64,13 +76,15 @@ class Procedure:
     that explains it. It returns the Written that is its outcome in the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
-    `keys` of entities that it changes, and about how many bytes it writes (`size`)."""
+    `keys` of entities that it changes, about how many bytes it writes (`size`), and the `stamps` that its writes may
+    have."""
 
     store: str
     steps: Callable[[], Steps]
     bulk: bool = False
     keys: tuple[EntityKey, ...] = ()
     size: int = 0
+    stamps: tuple[Stamp, ...] = ()
 
 
 Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck | Procedure
@@ -94,7 +108,7 @@ def find(
     return entities
 
 
-def take(serial: Serial, count: int) -> Generator[Step, Any, int]:
+def take(serial: Serial | Stamp, count: int) -> Generator[Step, Any, int]:
     """Take numbers in a procedure: ``first = yield from take(…)``."""
     first: int = yield Take(serial, count)
     return first

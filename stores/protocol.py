@@ -48,12 +48,14 @@ from stores.writes import (
     Recheck,
     Revisions,
     Serial,
+    Stamp,
     Update,
     UpdateMany,
     Upsert,
     UpsertBytes,
     Written,
     pack,
+    stamped_fields,
     unpack,
 )
 
@@ -87,6 +89,7 @@ __all__ = [
     "Recheck",
     "Revisions",
     "Serial",
+    "Stamp",
     "Step",
     "StepOutcome",
     "Steps",
@@ -102,6 +105,7 @@ __all__ = [
     "find",
     "is_internal",
     "pack",
+    "stamped_fields",
     "take",
     "unpack",
 ]

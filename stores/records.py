@@ -6,7 +6,7 @@ import os
 import re
 import time as clock
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
 from sys import getsizeof
@@ -95,6 +95,11 @@ def new_id() -> str:
 def now_ms() -> int:
     """Return the Unix time in whole milliseconds."""
     return clock.time_ns() // 1_000_000
+
+
+def now_us() -> int:
+    """Return the Unix time in whole microseconds."""
+    return clock.time_ns() // 1_000
 
 
 class Change:
@@ -254,13 +259,13 @@ STAMPS: Final = frozenset({"_id", "_rev", "_at"})
 """System fields that are part of every write, whatever it changes."""
 
 
-def alters(entity: Entity, changes: Entity, replace: bool = False) -> bool:
+def alters(entity: Entity, changes: Entity, replace: bool = False, assigned: Collection[str] = frozenset()) -> bool:
     """Return whether merging `changes` alters the entity; with `replace`, whether replacing all fields but the system
-    fields does."""
+    fields does, and those `assigned` by the engine."""
     for name, value in changes.items():
         if name not in STAMPS and (name not in entity or not same(entity[name], value)):
             return True
-    return replace and any(n not in changes and n not in SYSTEM_FIELDS for n in entity)
+    return replace and any(n not in changes and n not in SYSTEM_FIELDS and n not in assigned for n in entity)
 
 
 def same(a: Json, b: Json) -> bool:

@@ -18,7 +18,7 @@ from stores.computing import Compute, effective
 from stores.deletion_refusals import bounded, clearing
 from stores.errors import DataConflict, DeletesTooMuch, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
-from stores.protocol import DeleteMany, Lock, Step, Steps, UpdateMany, Written, do, find
+from stores.protocol import DeleteMany, Lock, Stamp, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not
 from stores.records import SYSTEM_FIELDS, Entity, now_ms
 from stores.relation import Relation, Value
@@ -261,12 +261,13 @@ class Deletion:
 
     A commit collects them before the write that deletes, and takes them after it: if they came first, an entity that
     they change could come to match the filter of the write. Each attempt of the commit collects them again.
-    `referring` returns the relations whose target is a store.
+    `referring` returns the relations whose target is a store, `stamps` the stamps of a store's entities.
     """
 
     store: str
     most: int
     referring: Callable[[str], Sequence[Relation]]
+    stamps: Callable[[str], tuple[Stamp, ...]]
 
     def __post_init__(self) -> None:
         self._begin()
@@ -375,9 +376,9 @@ class Deletion:
                 if id not in gone:
                     same.setdefault(orjson.dumps(self._changes(store, entity)), []).append(id)
             for changes, ids in same.items():
-                fields = {**orjson.loads(changes), "_at": now_ms()}
+                fields, stamps = {**orjson.loads(changes), "_at": now_ms()}, self.stamps(store)
                 for piece in pieces(ids):
-                    yield UpdateMany(store, In(("_id",), piece), fields, len(piece))
+                    yield UpdateMany(store, In(("_id",), piece), fields, len(piece), stamps=stamps)
 
     def _changes(self, store: str, entity: Entity) -> Entity:
         """Return the changes that clear all references of an entity to what goes."""

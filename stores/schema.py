@@ -10,7 +10,7 @@ from typing import Final
 
 from stores.compound import CompoundIndex, scalar_paths
 from stores.errors import Violation
-from stores.field import SERIAL, Field
+from stores.field import SERIAL, STAMP, Field
 from stores.fields.base import Checker
 from stores.fields.inside import DeadEnd, dead_end, dead_end_in_system_field
 from stores.fields.members import check_members, missing
@@ -73,9 +73,9 @@ class StoreDefinition:
 
     @cached_property
     def upsert_paths(self) -> tuple[str, ...]:
-        """Unique paths by whose value a caller can name an entity: not those of hidden fields, nor serial numbers, of
-        which a body says nothing."""
-        excluded = self.hidden | self.serial_names
+        """Unique paths by whose value a caller can name an entity: not those of hidden fields, nor those that the
+        hub assigns, of which a body says nothing."""
+        excluded = self.hidden | self.assigned
         return tuple(p for p in self.unique_paths if _top(p) not in excluded)
 
     @cached_property
@@ -164,6 +164,21 @@ class StoreDefinition:
         return frozenset(f.id for f in self.serials)
 
     @cached_property
+    def stamp_names(self) -> frozenset[str]:
+        """The fields that the engine sets whenever an entity changes."""
+        return frozenset(f.id for f in self.fields if f.type == STAMP)
+
+    @cached_property
+    def assigned(self) -> frozenset[str]:
+        """The fields that the hub assigns: serial numbers and stamps."""
+        return self.serial_names | self.stamp_names
+
+    @cached_property
+    def _dropped(self) -> frozenset[str]:
+        """The fields that are dropped from bodies."""
+        return self.stamp_names if self.keeps_serials else self.assigned
+
+    @cached_property
     def checked_at_once(self) -> float:
         """The number of values in one entity whose check may hold the event loop."""
         if not any(f.many or f.fields for f in self.fields):
@@ -207,8 +222,8 @@ class StoreDefinition:
         first MOST_VIOLATIONS violations."""
         if not self.fields and not self.scalar_paths and not self.retired:
             return entity, []
-        if self.serials and not self.keeps_serials:  # the hub assigns them: what is sent is dropped
-            entity = {name: value for name, value in entity.items() if name not in self.serial_names}
+        if self._dropped:
+            entity = {name: value for name, value in entity.items() if name not in self._dropped}
         checked, violations = check_members(entity, self._checkers, self._is_unknown)
         if self.scalar_paths:
             violations.extend(Violation(p, "not_scalar") for p in self.scalar_paths if not is_single(entity, p))

@@ -40,6 +40,7 @@ UNBOUNDED: Final = 2**31 - 1
 # Writes. The caller sets the system fields; only `_rev` is the engine's: it raises it by one on every change. An engine
 # skips a change that would alter nothing but `_at`: the revision stays and nothing is recorded, unless the write is
 # `forced`. `compute` computes further changes from the entity as it is in the commit, with `changes` merged into it.
+# What is written gets `stamps`; a write that is skipped does not.
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,45 @@ class Serial:
         return entity.get(self.field) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The time of an entity's last change, in one of its fields: Unix microseconds, taken within the commit.
+
+    `counter` is the name of the last stamp, which all processes share. Each entity that a commit changes gets another
+    one, greater than all that were given before: the time, or one more than the last. The commits of one counter take
+    effect one after the other, so a reader who has seen a stamp never finds a lower one that is new to it. No stamp is
+    below `start`."""
+
+    field: str
+    counter: str
+    start: int = 0
+
+    def first(self, last: int, now: int) -> int:
+        """Return the next stamp after `last`, at the time `now` in Unix microseconds."""
+        return max(now, last + 1, self.start)
+
+
+def stamped_fields(stamps: Sequence[Stamp]) -> frozenset[str]:
+    """Return the fields that a write sets if it alters the entity otherwise."""
+    return frozenset(stamp.field for stamp in stamps) if stamps else _NO_FIELDS
+
+
+_NO_FIELDS: Final[frozenset[str]] = frozenset()
+
+
 @dataclass(slots=True)
 class Insert:
     """Insert `entity`: complete, with its system fields and `_rev` 1, except that it gets the numbers of `serials` that
-    it lacks."""
+    it lacks, and `stamps`."""
 
     store: str
     entity: Entity
     serials: tuple[Serial, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+
+    def goes_with(self, other: Insert) -> bool:
+        """Return whether the two can be done by one statement."""
+        return (self.store, self.serials, self.stamps) == (other.store, other.serials, other.stamps)
 
 
 @dataclass(slots=True)
@@ -98,6 +130,7 @@ class Update:
     forced: bool = False
     compute: Compute | None = None
     targets: frozenset[str] | None = None
+    stamps: tuple[Stamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +159,7 @@ class Upsert:
     missing: tuple[Violation, ...] = ()
     serials: tuple[Serial, ...] = ()
     compute: Compute | None = None
+    stamps: tuple[Stamp, ...] = ()
 
     @property
     def met(self) -> Filter:
@@ -187,6 +221,7 @@ class UpdateMany:
     limit: int
     forced: bool = False
     compute: Compute | None = None
+    stamps: tuple[Stamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

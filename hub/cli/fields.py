@@ -58,7 +58,7 @@ async def add(
     ] = None,
     json: Definition = None,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Give the entities that exist the default, or a serial number.")
+        bool, typer.Option("--fill", help="Give the entities that exist the default, a serial number or a stamp.")
     ] = False,
 ) -> None:
     """Add a field to a store.
@@ -146,7 +146,7 @@ async def convert(
 @fields.command("fill")
 @on_hub
 async def fill(client: Client, store: Store, name: FieldName) -> None:
-    """Set the default of a field in the entities that have no value; a Serial field numbers them.
+    """Set the default of a field in the entities that have no value; a Serial or a Stamp gives its own.
 
     Example: hub field fill orders currency
     """

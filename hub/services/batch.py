@@ -26,6 +26,7 @@ from hub.services.preparing import LoopShare, Preparation, TooMuchForLoop, is_on
 from hub.services.registry import StoreRegistry
 from hub.services.repetitions import as_seen_now
 from hub.services.retrying import against_current_definition
+from hub.services.stamping import stamps_of
 from hub.services.written import Shown, shown_texts, text_of
 from stores.bounds import Limit
 from stores.errors import DataChanging, InvalidQuery, StorageFull, StoreError, Unavailable
@@ -182,7 +183,9 @@ class _Batch:
         TooMuchForLoop if it takes long."""
         steps = partial(self._steps, bounded=not bulk)
         keys = tuple(key for request in self._requests if (key := request.key) is not None)
-        return Procedure(self._requests[0].store, steps, bulk, keys, self._size)
+        stamps = {stamp: None for definition in self.definitions for stamp in stamps_of(definition)}
+        stamps |= dict.fromkeys(self._entities.references.stamps_of_consequences(self.deletes_from))
+        return Procedure(self._requests[0].store, steps, bulk, keys, self._size, tuple(stamps))
 
     def _steps(self, *, bounded: bool) -> Steps:
         share = LoopShare(bounded=bounded and is_on_loop())

@@ -14,7 +14,7 @@ from typing import Final
 from hub.services.credentials import refuse
 from hub.services.entity_count import EntityCount
 from hub.services.examination import text_of_obstacle
-from hub.services.stamping import serials_of, stamp_change
+from hub.services.stamping import serials_of, stamp_change, stamps_of
 from hub.services.system_stores.base import Prepared
 from stores.data_changes import DataChange, DataOperations, Obstructed
 from stores.data_definitions import CONTINUE, MEMBER
@@ -71,7 +71,8 @@ async def next_step(engine: Engine, before: Entity, body: Entity, size: int) -> 
     last = entities[-1]
     moved = {**pending, "after": [last["time"], last["_id"]], "done": pending["done"] + len(entities)}
     step = _Step(change, definition, entities)
-    return Prepared(stamp_change({PENDING: moved}), [Procedure(definition.name, step.steps, bulk=True)])
+    stamps = stamps_of(definition)
+    return Prepared(stamp_change({PENDING: moved}), [Procedure(definition.name, step.steps, bulk=True, stamps=stamps)])
 
 
 def _check(change: DataChange, entities: Sequence[Entity]) -> None:
@@ -104,5 +105,6 @@ class _Step:
             first = yield from take(serial, len(ids))
             numbers[serial.field] = {id: first + index for index, id in enumerate(ids)}
         change = DataChange(self._operations, self._definition, numbers)
-        where, most = In(("_id",), self._ids), len(self._ids)
-        return (yield from do(UpdateMany(self._definition.name, where, stamp_change({}), most, compute=change)))
+        store, where, most = self._definition.name, In(("_id",), self._ids), len(self._ids)
+        stamps = stamps_of(self._definition)
+        return (yield from do(UpdateMany(store, where, stamp_change({}), most, compute=change, stamps=stamps)))

@@ -1,4 +1,5 @@
-"""The writes that change the entities of a store together with its definition, and that begin its serial numbers."""
+"""The writes that change the entities of a store together with its definition, and that begin its serial numbers and
+stamps."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from hub.services.examination import too_large, too_long, too_many
 from hub.services.registry import StoreRegistry
-from hub.services.stamping import serials_of, stamp_change
+from hub.services.stamping import serials_of, stamp_change, stamps_of
 from stores.data_changes import NOTHING_TO_DO, DataChange, DataOperations
 from stores.errors import ComputedTooLong, DataConflict, InvalidQuery, NotAsExpected, TooManyMatches
 from stores.fields.references import LARGEST_START
+from stores.fields.stamps import LARGEST_EXISTING_STAMP
 from stores.presence import has_none, has_value
-from stores.protocol import Engine, Procedure, Recheck, Serial, Steps, UpdateMany, Write, do, find, take
+from stores.protocol import Engine, Procedure, Recheck, Serial, Stamp, Steps, UpdateMany, Write, do, find, take
 from stores.query import Or
 from stores.records import Change, Entity
 from stores.reference_checks import NOTHING_WRITTEN, FieldChange, check_keys
@@ -22,10 +24,10 @@ from stores.schema import StoreDefinition
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The beginning of a serial field: the counter gives no number below `serial.start`, nor any that the `former`
-    counter of the field has given."""
+    """The beginning of a serial field, or of stamps: the counter gives no number below `serial.start`, nor any that the
+    `former` counter of the field has given."""
 
-    serial: Serial
+    serial: Serial | Stamp
     former: Serial | None = None
 
 
@@ -40,7 +42,7 @@ async def data_writes(
     in_steps: bool,
 ) -> list[Write]:
     """Return the writes of a change of a definition that concern its entities, at most `most` of them. If they change
-    `in_steps`, the serial numbers alone begin. Raises DataConflict then for values that others may refer to."""
+    `in_steps`, serial numbers and stamps alone begin. Raises DataConflict then for values that others may refer to."""
     operations = change.operations
     beginnings, rechecks = await _beginnings(engine, old, new, change)
     if not operations and not beginnings:
@@ -58,7 +60,7 @@ async def data_writes(
             raise DataConflict(texts)
         operations = NOTHING_TO_DO
     procedure = DataProcedure(new, operations, beginnings, named, most)
-    return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations))]
+    return [*rechecks, Procedure(new.name, procedure.steps, bulk=bool(operations), stamps=stamps_of(new))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,9 @@ class DataProcedure:
         numbers: dict[str, Mapping[str, int]] = {}
         for beginning in self.beginnings:
             serial = beginning.serial
+            if isinstance(serial, Stamp):
+                yield from take(serial, 0)
+                continue
             if beginning.former is not None:
                 serial = replace(serial, start=max(serial.start, (yield from take(beginning.former, 0))))
             entities: list[Entity] = []
@@ -104,22 +109,30 @@ class DataProcedure:
         store, where = self.definition.name, change.concerned
         if self.named:
             yield from check_keys(FieldChange(store, where, {}, change, self.most + 1), self.named)
-        return (yield from do(UpdateMany(store, where, stamp_change({}), self.most, compute=change)))
+        stamps = stamps_of(self.definition)
+        return (yield from do(UpdateMany(store, where, stamp_change({}), self.most, compute=change, stamps=stamps)))
 
 
 async def _beginnings(
     engine: Engine, old: StoreDefinition, new: StoreDefinition, change: DataChange
 ) -> tuple[list[Beginning], list[Write]]:
-    """Return the serial fields that are filled, and those that begin, above all numbers that entities have, with the
-    condition that none of them has got a greater one by the commit. Raises DataConflict."""
+    """Return the serial fields that are filled, and those that begin, stamps included, above all numbers that entities
+    have, with the condition that none of them has got a greater one by the commit. Raises DataConflict."""
     serials, filled = serials_of(new), change.operations.fill
     going_on = [Beginning(each) for each in serials if each.field in old.serial_names and each.field in filled]
-    wanted = [each for each in serials if each.field not in old.serial_names]
+    wanted: list[Serial | Stamp] = [each for each in serials if each.field not in old.serial_names]
+    wanted += [
+        each
+        for each in stamps_of(new)
+        # Under another name they go on: the counter belongs to the definition.
+        if change.operations.source_of(each.field) not in old.stamp_names
+    ]
     if not wanted:
         return going_on, []
     since = await engine.feed.position()
     largest = {each.field: await _largest(engine, new.name, each.field, change) for each in wanted}
-    if beyond := {name: number for name, number in largest.items() if number > LARGEST_START}:
+    mosts = {each.field: LARGEST_EXISTING_STAMP if isinstance(each, Stamp) else LARGEST_START for each in wanted}
+    if beyond := {name: number for name, number in largest.items() if number > mosts[name]}:
         text = "An entity has the number {} in it, above which no others are left."
         raise DataConflict({name: text.format(number) for name, number in beyond.items()})
 

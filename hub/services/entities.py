@@ -35,7 +35,7 @@ from hub.services.registry import StoreRegistry
 from hub.services.repetitions import as_seen_now
 from hub.services.retrying import against_current_definition, retry_stale
 from hub.services.sharing import share_entity
-from hub.services.stamping import stamp_change
+from hub.services.stamping import stamp_change, stamps_of
 from hub.services.system_stores.base import StoreHooks
 from hub.services.system_writes import ASSIGNED, SystemStoreWrites
 from hub.services.violations import indexed_errors, raise_violations
@@ -280,7 +280,8 @@ class EntityService:
         compute = await computing(view, operators, self._limits.entity)
         reader, where = reader_of(principal, view), view.narrowed(where)
         forced = is_forced(reader, fields, compute)
-        write = UpdateMany(store, where, stamp_change(fields), self._limits.matches, forced, compute)
+        stamps = stamps_of(view.definition)
+        write = UpdateMany(store, where, stamp_change(fields), self._limits.matches, forced, compute, stamps)
         return await self._count(principal, reader, write, view.definition)
 
     @against_current_definition

@@ -13,7 +13,7 @@ from auth.view import View
 from hub.services.body_checker import BodyChecker
 from hub.services.operators import change_of
 from hub.services.preparing import BodyCheck, Preparation
-from hub.services.stamping import clean, serials_of, stamp_change, stamp_new
+from hub.services.stamping import clean, serials_of, stamp_change, stamp_new, stamps_of
 from hub.services.violations import Checked, raise_violations
 from hub.services.written import is_forced
 from stores.computing import OperatorChange
@@ -111,6 +111,7 @@ class EntityWrites:
         entity's revision. Raises NotFound and StaleRevision then."""
         made = yield from self.replaced_fields(principal, view, id, body)
         fields, reader, before = made.fields, reader_of(principal, view), made.before
+        definition = view.definition
         if made.unknown and before is None:
             before = yield from self._find(view, id)
             if before is None:
@@ -119,7 +120,8 @@ class EntityWrites:
         if before is not None:
             fields = fields | {name: before[name] for name in made.unknown if name in before}
             revs = revision_of(before, revs)
-        return Update(view.store, id, stamp_change(fields), view.where, revs, True, forced)
+        stamps = stamps_of(definition)
+        return Update(view.store, id, stamp_change(fields), view.where, revs, True, forced, stamps=stamps)
 
     def replaced_fields(self, principal: Principal, view: View, id: str, body: Entity) -> Preparation[Replacement]:
         """Return the checked fields of a body that replaces an entity, except system fields and hidden fields that it
@@ -170,12 +172,13 @@ def change_to(
     principal: Principal, view: View, id: str, fields: Entity, revs: Revisions | None, compute: OperatorChange | None
 ) -> Update:
     forced = is_forced(reader_of(principal, view), fields, compute)
-    return Update(view.store, id, stamp_change(fields), view.where, revs, forced=forced, compute=compute)
+    fields, stamps = stamp_change(fields), stamps_of(view.definition)
+    return Update(view.store, id, fields, view.where, revs, forced=forced, compute=compute, stamps=stamps)
 
 
 def inserts_of(view: View, entities: Sequence[Entity]) -> list[Insert]:
-    store, serials = view.store, serials_of(view.definition)
-    return [Insert(store, entity, serials) for entity in entities]
+    store, serials, stamps = view.store, serials_of(view.definition), stamps_of(view.definition)
+    return [Insert(store, entity, serials, stamps) for entity in entities]
 
 
 def upsert_of(
@@ -188,8 +191,8 @@ def upsert_of(
     compute: OperatorChange | None = None,
 ) -> Upsert:
     forced = is_forced(reader_of(principal, view), changes, compute)
-    serials = serials_of(view.definition)
-    return Upsert(view.store, path, entity, changes, view.where, forced, missing, serials, compute)
+    serials, stamps = serials_of(view.definition), stamps_of(view.definition)
+    return Upsert(view.store, path, entity, changes, view.where, forced, missing, serials, compute, stamps)
 
 
 def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> None:
@@ -199,6 +202,8 @@ def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> 
         if keeps_serials:
             return
         raise InvalidQuery("upsert", f"{path!r} is assigned by the hub: an upsert by it needs keep=serials")
+    if path in view.definition.stamp_names:
+        raise InvalidQuery("upsert", f"{path!r} is assigned by the hub")
     if path not in view.definition.upsert_paths or path.split(".")[0] in view.hidden:
         raise InvalidQuery("upsert", f"{path!r} is not a unique field of {view.store}")
 

@@ -44,7 +44,7 @@ class Examination:
         self._definition = definition
         self._most = most
         self._obstacles: dict[tuple[str, Obstacle], EntityCount] = {}
-        numbered = definition.serial_names.intersection(change.operations.fill)
+        numbered = definition.assigned.intersection(change.operations.fill)
         changed = change.names - numbered
         self._unique = [path for path in definition.unique_paths if path.split(".")[0] in changed]
         self._compounds = [

@@ -15,6 +15,7 @@ from auth.groups import chain_of, subtree_of
 from auth.principal import Principal
 from hub.services.move_notes import MoveNotes
 from hub.services.registry import StoreRegistry
+from hub.services.stamping import stamps_of
 from hub.services.walking import each_entity
 from stores.errors import InvalidEntity, ReadTimeout, StoreError
 from stores.protocol import UNBOUNDED, Engine, UpdateMany, Write
@@ -288,7 +289,8 @@ async def restamping(
 ) -> list[Write]:
     """Return writes that give each entity of the groups its group's branch, for the stores and groups that contain any.
     With `stale_only`, they affect only entities with another branch."""
-    in_use = await engine.groups_in_use([definition.name for definition in registry.all()], groups)
+    definitions = {definition.name: definition for definition in registry.all()}
+    in_use = await engine.groups_in_use([*definitions], groups)
     stores_of: dict[str, list[str]] = {}
     for store, group in sorted(in_use):
         stores_of.setdefault(group, []).append(store)
@@ -300,5 +302,8 @@ async def restamping(
         inside = Equal(("group",), group)
         where = And((inside, Not(Equal(("branch",), branch)))) if stale_only else inside
         changes = {"branch": branch, "_at": now_ms()}
-        writes += [UpdateMany(store, where, changes, UNBOUNDED) for store in stores_of[group]]
+        writes += [
+            UpdateMany(store, where, changes, UNBOUNDED, stamps=stamps_of(definitions[store]))
+            for store in stores_of[group]
+        ]
     return writes

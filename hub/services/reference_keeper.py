@@ -13,6 +13,7 @@ from auth.policy import view_of
 from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
+from hub.services.stamping import stamps_of
 from hub.services.store_rules.base import Surroundings
 from hub.services.store_rules.commit import CommitRules
 from stores.errors import NotFound
@@ -20,9 +21,9 @@ from stores.limits import nodes_of
 from stores.protocol import (
     Delete,
     DeleteMany,
-    EntityKey,
     Insert,
     Procedure,
+    Stamp,
     Steps,
     Update,
     UpdateMany,
@@ -111,8 +112,8 @@ class ReferenceKeeper:
             last.append(lambda: _as_stage(rules.after()))
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or rules.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
-        procedure = partial(_procedure, writes[0].store, bulk=bulk, keys=rules.turns)
-        return Guarded(procedure(first), writes, procedure(last))
+        store, stamps = writes[0].store, (*rules.stamps, *self.stamps_of_consequences(deletes_from(writes)))
+        return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -139,6 +140,23 @@ class ReferenceKeeper:
                     if relation.store not in found:
                         found[relation.store] = self._registry.get(relation.store)
         return [*found.values()]
+
+    def stamps_of_consequences(self, deletes_from: Iterable[str]) -> tuple[Stamp, ...]:
+        """Return the stamps of the stores whose references are cleared when entities of others are deleted."""
+        found: dict[Stamp, None] = {}
+        waiting = [*deletes_from]
+        seen = set(waiting)
+        while waiting:
+            for relation in self._registry.referring(waiting.pop()):
+                if relation.on_delete == "clear":
+                    found |= dict.fromkeys(self._stamps(relation.store))
+                elif relation.on_delete == "cascade" and relation.store not in seen:
+                    seen.add(relation.store)
+                    waiting.append(relation.store)
+        return tuple(found)
+
+    def _stamps(self, store: str) -> tuple[Stamp, ...]:
+        return stamps_of(self._registry.get(store))
 
     async def guarded(self, principal: Principal, writes: Sequence[Write], *, indexed: bool) -> Guarded:
         """Return what `guard` does, from a thread if the writes hold so many values that it may take long."""
@@ -233,7 +251,7 @@ class ReferenceKeeper:
         for write in writes:
             if isinstance(write, Delete | DeleteMany) and self._registry.referring(write.store):
                 where = _the_one(write) if isinstance(write, Delete) else write.where
-                yield Deletion(write.store, self._most, self._referring), where
+                yield Deletion(write.store, self._most, self._referring, self._stamps), where
 
     def _visible_to(self, principal: Principal) -> Visibility:
         def visible(store: str) -> Filter | None:
@@ -251,7 +269,7 @@ def _as_stage(substeps: Substeps) -> Steps:
     return NOTHING_WRITTEN
 
 
-def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, keys: tuple[EntityKey, ...] = ()) -> list[Procedure]:
+def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, stamps: tuple[Stamp, ...] = ()) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []
@@ -261,7 +279,7 @@ def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, keys: tuple[E
             yield from stage()
         return NOTHING_WRITTEN
 
-    return [Procedure(store, steps, bulk, keys)]
+    return [Procedure(store, steps, bulk, stamps=stamps)]
 
 
 def _changed_by(upserts: Iterable[tuple[str, Upsert]]) -> set[str]:

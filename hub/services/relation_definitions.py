@@ -129,6 +129,8 @@ def _why_no_key(target: StoreDefinition, by: str) -> str:
         return f"{by!r} is inside of an object: a key is a field of {target.name} itself."
     if by not in target.unique_paths or by in SYSTEM_FIELDS:
         return f"{by!r} is not a unique field of {target.name}."
+    if by in target.stamp_names:
+        return f"{by!r} is a Stamp: every change of an entity sets another one."
     if by in target.hidden:
         return f"{by!r} is hidden in {target.name}: references would tell its values."
     if field is not None and field.store and field.on_delete == "clear":

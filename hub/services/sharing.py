@@ -9,7 +9,7 @@ from auth.view import View
 from hub.services import expectations as expect
 from hub.services.id_lists import missing_ids, unknown
 from hub.services.retrying import retry_on_current, retry_unexpected
-from hub.services.stamping import stamp_change
+from hub.services.stamping import stamp_change, stamps_of
 from hub.services.written import text_of
 from stores.errors import NotFound
 from stores.protocol import Engine, Revisions, Update
@@ -36,7 +36,8 @@ async def share_entity(
         return await commit(frozenset({before["_rev"]}), [user for user in access if user not in missing])
 
     async def commit(revs: Revisions | None, existing: list[str]) -> tuple[bytes, int]:
-        update = Update(store, id, stamp_change({"access": access}), mine, revs)
+        stamps = stamps_of(view.definition)
+        update = Update(store, id, stamp_change({"access": access}), mine, revs, stamps=stamps)
         written = await engine.commit([update, *expect.users_exist(existing)], principal.user_id)
         return text_of(reader_of(principal, view), written[0]), written[0].rev
 

@@ -8,7 +8,8 @@ from typing import Final
 from auth.principal import Principal
 from stores.errors import Violation
 from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document
-from stores.protocol import Serial
+from stores.protocol import Serial, Stamp, Update
+from stores.query import EVERYTHING, Filter
 from stores.records import SYSTEM_FIELDS, Entity, new_id, now_ms
 from stores.schema import StoreDefinition
 
@@ -65,6 +66,26 @@ def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     return tuple(
         Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start) for each in definition.serials
     )
+
+
+def stamps_of(definition: StoreDefinition) -> tuple[Stamp, ...]:
+    """Return the stamps that a write to the store sets in each entity that it inserts or alters."""
+    if not definition.stamp_names:
+        return ()
+    counter = stamp_counter(definition)
+    return tuple(Stamp(name, counter) for name in sorted(definition.stamp_names))
+
+
+def stamp_counter(definition: StoreDefinition) -> str:
+    """Return the counter of a store's stamps. It belongs to the definition, so the stamps of a renamed store, or field,
+    go on rising. What another store records in the same order takes its stamps from it, too."""
+    return definition.id or definition.name
+
+
+def touch_of(definition: StoreDefinition, id: str, where: Filter = EVERYTHING) -> Update:
+    """Return the write that changes nothing but the stamps of an entity, and its revision: something has changed that
+    belongs to it."""
+    return Update(definition.name, id, stamp_change({}), where, forced=True, stamps=stamps_of(definition))
 
 
 def stamp_change(fields: Entity) -> Entity:

@@ -17,6 +17,7 @@ from stores.fields.numbers import ExactDecimal, Integer
 from stores.fields.objects import Object
 from stores.fields.options import OneOption, SeveralOptions
 from stores.fields.references import Reference, SerialNumber
+from stores.fields.stamps import ChangeStamp
 from stores.fields.texts import (
     TEXT_LENGTH,
     TEXTAREA_LENGTH,
@@ -56,6 +57,7 @@ _TYPES: Final[tuple[FieldType, ...]] = (
     Object("Object", {"city": "Montréal"}),
     Reference("Reference", "6b03c48bc153bcada89413a9"),
     SerialNumber("Serial", 1),
+    ChangeStamp("Stamp", 1764547200000000),
     WebAddress("URL", "https://example.com/", longest=URL_LENGTH),
     Email("Email", "ann@example.com", longest=ADDRESS_LENGTH),
     Phone("Phone", "+15145550123"),

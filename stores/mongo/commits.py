@@ -129,8 +129,9 @@ class Committer:
             await also(session)
             return await self._write(writes, None, None, session, room)
 
-        await self._make_guards(writes)
-        return await self._in_transaction(writes, self._turn(writes, owner), work)
+        async with self._entity_turns.of(writes, owner):
+            await self._make_guards(writes)
+            return await self._in_transaction(writes, self._turn(writes, owner), work)
 
     async def _finished(
         self, writes: Sequence[Write], attempt: Attempt, definition: Definitions = None
@@ -190,9 +191,20 @@ class Committer:
     async def _attempt(
         self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None, definition: Definitions
     ) -> list[Written]:
+        if key is None and (unaltered := await self._unaltered(writes, by, definition)) is not None:
+            return [unaltered]
         # Before all other turns, so that nobody who waits for an entity holds what its writer needs.
         async with self._entity_turns.of(writes, by):
             return await self._attempt_in_turn(writes, by, key, definition)
+
+    async def _unaltered(self, writes: Sequence[Write], by: str | None, definition: Definitions) -> Written | None:
+        """Return the outcome of a single write that has stamps, if it alters nothing: it waits for nobody."""
+        only = writes[0] if len(writes) == 1 else None
+        if not isinstance(only, Update | Upsert) or not only.stamps:
+            return None
+        async with self._turns:
+            with self._gate.attempt(definition, writes):
+                return await WriteExecutor(self._connection, by, self._most_bytes).unaltered(only)
 
     async def _attempt_in_turn(
         self, writes: Sequence[Write], by: str | None, key: IdempotencyKey | None, definition: Definitions
@@ -208,13 +220,13 @@ class Committer:
                 work = partial(write_once, self._connection, key, write)
                 return await self._in_transaction(writes, self._turn(writes, by), work, definition)
         only = writes[0] if len(writes) == 1 else None
-        if isinstance(only, Insert):
+        if isinstance(only, Insert) and not only.stamps:
             [entity] = await numbered(self._connection, [only.entity], only.serials)
             text = orjson.dumps(entity)  # the same as that of the document: both begin with `_id`
             check_size(text, self._most_bytes)
             await self._batched_inserts.insert(only.store, to_document(entity, by))
             return [Written(text, revision(entity))]
-        if isinstance(only, Update | Upsert) and not changed_definitions(writes):
+        if isinstance(only, Update | Upsert) and not only.stamps and not changed_definitions(writes):
             async with self._turns:
                 with self._gate.attempt(definition, writes):
                     return [await WriteExecutor(self._connection, by, self._most_bytes).write(only)]
@@ -248,6 +260,7 @@ class Committer:
             meta = self._connection.collection(META)
             await meta.update_one({"_id": guard_id(guard)}, {"$inc": {"commits": 1}}, session=session)
         executor = WriteExecutor(self._connection, by, self._most_bytes, session, room)
+        await executor.reserve_stamps(writes)
         outcome: list[Written] = []
         for run in runs_of(writes):
             with refusals_at(len(outcome)):

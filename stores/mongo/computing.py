@@ -29,6 +29,7 @@ from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.connection import Session
 from stores.mongo.sizes import LARGE_DOCUMENT, RAW, decoded
 from stores.mongo.slow_reads import milliseconds
+from stores.mongo.stamps import NextStamps, StampSource
 from stores.protocol import (
     UNBOUNDED,
     BulkBytes,
@@ -37,8 +38,9 @@ from stores.protocol import (
     UpdateMany,
     Upsert,
     Written,
+    stamped_fields,
 )
-from stores.records import Entity
+from stores.records import SYSTEM_FIELDS, Entity
 from stores.threads import in_thread
 from stores.turns import Turn
 
@@ -67,6 +69,16 @@ def merge(changes: Entity, by: str | None, removed: frozenset[str] = frozenset()
     return {**update, "$unset": dict.fromkeys(removed, "")} if removed else update
 
 
+def replacement(changes: Entity, by: str | None) -> list[Document]:
+    """Return the update that replaces all fields of a document but the system fields by `changes`."""
+    # A pipeline, because only a pipeline can refer to the current entity. $literal, because a pipeline takes "$price"
+    # for a field.
+    kept = {name: f"${name}" for name in SYSTEM_FIELDS}
+    counted = {"_rev": {"$add": [{"$cond": [{"$isNumber": "$_rev"}, "$_rev", 0]}, 1]}}
+    new = {"$literal": {**changeable(changes), BY: by}}
+    return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
+
+
 def changeable(changes: Entity) -> Entity:
     """Return the changes without the fields that no write sets to a given value."""
     return {name: value for name, value in changes.items() if name not in ("_id", "_rev", BY)}
@@ -77,45 +89,64 @@ class Alteration:
     """What a write makes of a document.
 
     `text` and `rev` are the entity's JSON text and revision after it. `update` is None if there is nothing to alter.
-    `fields` are those that it sets. `before` is the number of bytes of the text before it."""
+    `fields` are those that it sets, without stamps. `before` is the number of bytes of the text before it."""
 
     id: Any
     text: bytes
     rev: int
     before: int
     fields: Entity
-    update: Document | None = None
+    update: Document | list[Document] | None = None
 
     @property
     def written(self) -> Written:
         return Written(self.text, self.rev, 0 if self.update is None else 1)
 
 
+def no_stamps() -> Entity:
+    """Return what a write sets beside its changes that has no stamps."""
+    return {}
+
+
 def alter_document(
-    document: Document, write: Update | Upsert | UpdateMany, by: str | None, revs: Revisions | None = None
+    document: Document,
+    write: Update | Upsert | UpdateMany,
+    by: str | None,
+    revs: Revisions | None = None,
+    stamps: NextStamps = no_stamps,
 ) -> Alteration:
-    """Return what the write makes of a document, from which `_by` is removed. Raises StaleRevision if its revision is
-    not in `revs`, and the InvalidEntity of `write.compute`."""
+    """Return what the write makes of a document, from which `_by` is removed, with the next `stamps` if that alters it.
+    Raises StaleRevision if its revision is not in `revs`, and the InvalidEntity of `write.compute`."""
     text = entity_text(document)
     entity: Entity = orjson.loads(text)
     rev = revision(entity)
     if revs is not None and rev not in revs:
         raise StaleRevision(rev)
     changes, removed = effective(write.changes, write.compute, entity)
-    if not write.forced and not removed and not records.alters(entity, changes):
+    replace = isinstance(write, Update) and write.replace
+    if not write.forced and not removed and not records.alters(entity, changes, replace, stamped_fields(write.stamps)):
         return Alteration(document["_id"], text, rev, len(text), changes)
-    kept = {name: value for name, value in entity.items() if name not in removed} if removed else entity
-    after = orjson.dumps({**kept, **changeable(changes), "_rev": rev + 1})
-    return Alteration(document["_id"], after, rev + 1, len(text), changes, merge(changes, by, removed))
+    stamped = {**changes, **stamps()}
+    if replace:
+        kept = {name: entity[name] for name in SYSTEM_FIELDS if name in entity}
+    else:
+        kept = {name: value for name, value in entity.items() if name not in removed} if removed else entity
+    after = orjson.dumps({**kept, **changeable(stamped), "_rev": rev + 1})
+    update = replacement(stamped, by) if replace else merge(stamped, by, removed)
+    return Alteration(document["_id"], after, rev + 1, len(text), changes, update)
 
 
 async def alter_row(
-    row: RawBSONDocument, write: Update | Upsert | UpdateMany, by: str | None, revs: Revisions | None = None
+    row: RawBSONDocument,
+    write: Update | Upsert | UpdateMany,
+    by: str | None,
+    revs: Revisions | None = None,
+    stamps: NextStamps = no_stamps,
 ) -> Alteration:
     """Return what `write` makes of a raw document, as `alter_document` does, in a thread if that takes long."""
     if len(row.raw) + (0 if write.compute is None else write.compute.size) > LARGE_DOCUMENT:
-        return await in_thread(lambda: alter_document(decoded(row), write, by, revs))
-    return alter_document(decoded(row), write, by, revs)
+        return await in_thread(lambda: alter_document(decoded(row), write, by, revs, stamps))
+    return alter_document(decoded(row), write, by, revs, stamps)
 
 
 async def alter(
@@ -125,6 +156,7 @@ async def alter(
     by: str | None,
     most_bytes: int,
     session: Session | None,
+    stamps: NextStamps = no_stamps,
 ) -> Written | None:
     """Make a computed change of the one entity that meets `visible`; repeat it while other writes come in between.
     Return None when there is no such entity. Raises StaleRevision, EntityTooLarge, the InvalidEntity of the change, and
@@ -136,10 +168,11 @@ async def alter(
         row = await raw.find_one(visible, session=session)
         if row is None:
             return None
-        made = await alter_row(row, write, by, revs)
+        made = await alter_row(row, write, by, revs, stamps)
         if made.update is None:
             return made.written
-        check_size(made.text, most_bytes)
+        if not _is_of_system_fields(write):
+            check_size(made.text, most_bytes)
         as_read = conjunction(visible, at_revisions(frozenset({made.rev - 1})))
         # In a transaction, an entity that has changed since is an error.
         if (await collection.update_one(as_read, made.update, session=session)).matched_count:
@@ -150,11 +183,17 @@ async def alter(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+def _is_of_system_fields(write: Update | Upsert | UpdateMany) -> bool:
+    """Return whether a write alters system fields only: these may make an entity larger than others can."""
+    return write.compute is None and records.concerns_system_fields(write.changes)
+
+
 class BulkChange:
-    """A computed bulk change, within a transaction: entity by entity in order of creation, in parts.
+    """A bulk change that is computed, or that has stamps, within a transaction: entity by entity in order of creation,
+    in parts.
 
     `make_room`: takes room in the server's cache before so many bytes, or more, are written. `met` counts the bytes of
-    the entities that it changes."""
+    the entities that it changes. `stamps`: those of the transaction."""
 
     def __init__(
         self,
@@ -166,6 +205,7 @@ class BulkChange:
         read_timeout: float,
         make_room: Callable[[int], Awaitable[None]],
         met: BulkBytes,
+        stamps: StampSource,
     ) -> None:
         self._collection = collection
         self._write = write
@@ -175,6 +215,7 @@ class BulkChange:
         self._most_ms = milliseconds(read_timeout)
         self._make_room = make_room
         self._met = met
+        self._stamps = stamps
         self._bytes = BulkBytes()
         self._part: list[UpdateOne] = []
         self._part_size = 0
@@ -185,10 +226,13 @@ class BulkChange:
         EntityTooLarge, and the InvalidEntity of the change."""
         # The ids first: entities that the change moves in an index would be met again.
         ids = await self._matches()
+        if self._write.stamps and ids:
+            await self._stamps.reserve(self._write.stamps, len(ids))
+        stamps = self._stamps.next_of(self._write.stamps)
         ends = clock.monotonic() + LONGEST_COMPUTING
         count, turn = 0, Turn()
         async for row in self._rows(ids):
-            made = await alter_row(row, self._write, self._by)
+            made = await alter_row(row, self._write, self._by, stamps=stamps)
             if made.update is not None:
                 count += 1
                 await self._add(made)
@@ -236,8 +280,10 @@ class BulkChange:
 
     async def _add(self, made: Alteration) -> None:
         assert made.update is not None
-        check_size(made.text, self._most_bytes)
-        self._bytes.add(len(orjson.dumps(made.fields)))
+        if not _is_of_system_fields(self._write):
+            check_size(made.text, self._most_bytes)
+        if self._write.compute is not None:
+            self._bytes.add(len(orjson.dumps(made.fields)))
         self._part.append(UpdateOne({"_id": made.id}, made.update))
         self._part_size += len(made.text)
         if self._part_size > PART_BYTES or len(self._part) == PART_WRITES:

@@ -5,6 +5,8 @@ A computed change reads an entity and writes it at the revision that it has read
 ones would be overtaken and repeated, and one of them again and again. The same goes for procedures, which take several
 exchanges with the server. Other changes of one entity join in while these wait: they never fail, so they would overtake
 all the others.
+
+A counter of stamps has turns, too: of two transactions that take stamps from it, one is repeated.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from weakref import WeakValueDictionary
 from stores.mongo.room import longest_wait
 from stores.numbers import whole_number
 from stores.paths import value_at
-from stores.protocol import Delete, EntityKey, Procedure, Update, Upsert, Write
+from stores.protocol import Delete, EntityKey, Insert, Procedure, Update, UpdateMany, Upsert, Write
+from stores.superseded import changed_definitions
 from stores.turns import FairSemaphore
 
 _MOST_IN_TURN: Final = 500
 """Entities for whose turns one commit waits. With more, the commit relies on being repeated."""
+
+_STAMP: Final = "stamp"
+"""The path in the key of a counter of stamps: its store has no name."""
 
 
 class EntityTurns:
@@ -56,7 +62,18 @@ class EntityTurns:
                 keys.add(key)
         if len(others) <= _MOST_IN_TURN:
             keys.update(key for w in others if (key := _key_of(w)) is not None and key in self._turns)
-        return sorted(keys, key=repr) if len(keys) <= _MOST_IN_TURN else []
+        if len(keys) > _MOST_IN_TURN:
+            keys = set()
+        return sorted(keys | _counters_of(writes), key=repr)
+
+
+def _counters_of(writes: Sequence[Write]) -> set[EntityKey]:
+    """Return the keys of the counters from which a commit takes stamps. One that changes a definition waits for those
+    who rely on it, and who may wait for a turn: it relies on being repeated."""
+    if changed_definitions(writes):
+        return set()
+    stamping = (write for write in writes if isinstance(write, Insert | Update | Upsert | UpdateMany | Procedure))
+    return {("", _STAMP, stamp.counter) for write in stamping for stamp in write.stamps}
 
 
 def _key_of(write: Update | Upsert | Delete) -> EntityKey | None:

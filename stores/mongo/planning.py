@@ -71,7 +71,7 @@ def runs_of(writes: Sequence[Write]) -> list[list[Write]]:
 
 def _alike(a: Write, b: Write) -> bool:
     if isinstance(a, Insert) and isinstance(b, Insert):
-        return (a.store, a.serials) == (b.store, b.serials)
+        return a.goes_with(b)
     if isinstance(a, Upsert) and isinstance(b, Upsert):
-        return (a.store, a.key, a.where, a.serials) == (b.store, b.key, b.where, b.serials)
+        return (a.store, a.key, a.where, a.serials, a.stamps) == (b.store, b.key, b.where, b.serials, b.stamps)
     return False

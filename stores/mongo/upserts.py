@@ -16,6 +16,7 @@ from stores.mongo.codec import Document, revision, to_document
 from stores.mongo.compile import Match, compile_filter, conjunction
 from stores.mongo.computing import PART_BYTES, PART_WRITES, alter_document
 from stores.mongo.sizes import LARGE_DOCUMENT, decoded
+from stores.mongo.stamps import NextStamps
 from stores.paths import value_at
 from stores.protocol import Upsert, UpsertBytes, Written
 from stores.records import Entity
@@ -32,12 +33,14 @@ class Part:
 
 
 class UpsertRun:
-    """Upserts into one store by one key, with different values of the key, for the user `by`."""
+    """Upserts into one store by one key, with different values of the key, for the user `by`. `stamps` gives those of
+    the entities that are altered."""
 
-    def __init__(self, writes: Sequence[Upsert], by: str | None, met: UpsertBytes) -> None:
+    def __init__(self, writes: Sequence[Upsert], by: str | None, met: UpsertBytes, stamps: NextStamps) -> None:
         self._writes = writes
         self._by = by
         self._met = met
+        self._stamps = stamps
         self._key = writes[0].key
         values = (value_at(write.entity, self._key) for write in writes)
         self._indexes = {value: index for index, value in enumerate(values) if value is not None}
@@ -65,7 +68,7 @@ class UpsertRun:
         index = self._indexes.get(value) if isinstance(value, str | int | float) else None
         if index is None:
             return
-        made = alter_document(document, self._writes[index], self._by)
+        made = alter_document(document, self._writes[index], self._by, stamps=self._stamps)
         self._met.add(made.before)
         if made.update is not None:
             self._statements[index] = UpdateOne({"_id": made.id}, made.update)

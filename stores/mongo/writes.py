@@ -33,7 +33,7 @@ from stores.mongo.altering import alters, at_revisions, is_quick, may_alter
 from stores.mongo.bounding import SIZE, SizeLimit, check_size, opened
 from stores.mongo.codec import BY, DELETER, Document, dumps, entity_text, revision, to_document, to_id
 from stores.mongo.compile import Match, compile_filter, conjunction
-from stores.mongo.computing import PART_BYTES, BulkChange, alter, changeable, merge
+from stores.mongo.computing import PART_BYTES, BulkChange, alter, alter_row, merge, replacement
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import refusals_at
 from stores.mongo.locks import locks_of
@@ -41,6 +41,7 @@ from stores.mongo.room import Room
 from stores.mongo.serials import numbered, take
 from stores.mongo.sizes import RAW
 from stores.mongo.slow_reads import milliseconds
+from stores.mongo.stamps import StampSource
 from stores.mongo.upserts import UpsertRun
 from stores.paths import value_at
 from stores.protocol import (
@@ -53,14 +54,16 @@ from stores.protocol import (
     Insert,
     InsertMany,
     Lock,
+    Stamp,
     Take,
     Update,
     UpdateMany,
     Upsert,
     UpsertBytes,
+    Write,
     Written,
 )
-from stores.records import SYSTEM_FIELDS, Entity
+from stores.records import Entity
 from stores.turns import Turn
 
 Statement = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect
@@ -89,6 +92,7 @@ class WriteExecutor:
         self._by = by
         self._session = session
         self._room = room
+        self._stamps = StampSource(connection, session)
         self._met = UpsertBytes()
         self._bulk = BulkBytes()
         self._found = BulkBytes()
@@ -138,7 +142,14 @@ class WriteExecutor:
 
     async def take(self, step: Take) -> int:
         """Take numbers within the transaction: it may be repeated, and the numbers follow each other all the same."""
+        if isinstance(step.serial, Stamp):
+            return await self._stamps.take(step.serial, step.count)
         return await take(self._connection, step.serial, step.count, self._session)
+
+    async def reserve_stamps(self, writes: Sequence[Write]) -> None:
+        """Take the stamps for single writes of a commit, before the first of them: a commit that collides with others
+        fails at once."""
+        await self._stamps.reserve_for(writes)
 
     @property
     def found_bytes(self) -> int:
@@ -163,8 +174,11 @@ class WriteExecutor:
         documents: list[Document] = []
         size = 0
         turn = Turn()
+        stamps = writes[0].stamps
+        await self._stamps.reserve(stamps, len(writes))
         entities = await numbered(self._connection, [write.entity for write in writes], writes[0].serials)
-        for entity in entities:
+        for each in entities:
+            entity = self._stamps.stamped(each, stamps)
             documents.append(to_document(entity, self._by))
             # The same text as that of the document: an entity begins with its `_id`, as a document does.
             outcome.append(Written(orjson.dumps(entity), revision(entity)))
@@ -192,7 +206,9 @@ class WriteExecutor:
         """Upsert into one store by one key, with different values of the key, with one request to the server for every
         few megabytes. `start` is the position of the first write in its commit."""
         collection = self._connection.collection(writes[0].store)
-        run = UpsertRun(writes, self._by, self._met)
+        stamps = writes[0].stamps
+        await self._stamps.reserve(stamps, len(writes))
+        run = UpsertRun(writes, self._by, self._met, self._stamps.next_of(stamps))
         turn = Turn()
         async for row in collection.with_options(RAW).find(run.match, session=self._session):
             await run.meet(row)
@@ -201,7 +217,7 @@ class WriteExecutor:
         unmet = [index for index in range(len(writes)) if not run.has_met(index)]
         entities = await numbered(self._connection, [writes[index].entity for index in unmet], writes[0].serials)
         for index, entity in zip(unmet, entities, strict=True):
-            run.add_new(index, entity)
+            run.add_new(index, self._stamps.stamped(entity, stamps))
             if turn.is_over:
                 await turn.pass_on()
         for index in range(len(writes)):
@@ -225,6 +241,8 @@ class WriteExecutor:
 
     async def _insert(self, write: Insert) -> Written:
         [entity] = await numbered(self._connection, [write.entity], write.serials)
+        await self._stamps.reserve(write.stamps, 1)
+        entity = self._stamps.stamped(entity, write.stamps)
         text = orjson.dumps(entity)
         check_size(text, self._most_bytes)
         await self._count_single(len(text))
@@ -244,11 +262,13 @@ class WriteExecutor:
         """Change the one entity that meets `visible`, unless the write alters nothing. Return None when there is no
         such entity. Raises StaleRevision and EntityTooLarge."""
         collection = self._connection.collection(write.store)
-        if write.compute is not None:
-            return await alter(collection, write, visible, self._by, self._most_bytes, self._session)
+        if write.compute is not None or write.stamps:
+            await self._stamps.reserve(write.stamps, 1)
+            stamps = self._stamps.next_of(write.stamps)
+            return await alter(collection, write, visible, self._by, self._most_bytes, self._session, stamps)
         limit = SizeLimit(self._most_bytes, write)
         replace, revs = (write.replace, write.revs) if isinstance(write, Update) else (False, None)
-        change = self._replacement(write.changes) if replace else merge(write.changes, self._by)
+        change = replacement(write.changes, self._by) if replace else merge(write.changes, self._by)
         match = conjunction(visible, at_revisions(revs))
         condition = _quick_condition(write, replace)
         known = None if condition is None else conjunction(match, condition, limit.quick)
@@ -295,6 +315,22 @@ class WriteExecutor:
         collection = self._connection.collection(store).with_options(RAW)
         return await collection.find_one(match, session=self._session)
 
+    async def unaltered(self, write: Update | Upsert) -> Written | None:
+        """Return the outcome of a write that has stamps, if it alters nothing: it needs no transaction then."""
+        if write.forced:
+            return None
+        if isinstance(write, Update):
+            visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
+        elif (value := value_at(write.entity, write.key)) is not None:
+            visible = conjunction({write.key: {"$eq": value}}, compile_filter(write.where))
+        else:
+            return None
+        row = await self._connection.collection(write.store).with_options(RAW).find_one(visible)
+        if row is None:
+            return None
+        made = await alter_row(row, write, self._by, write.revs if isinstance(write, Update) else None)
+        return made.written if made.update is None else None
+
     async def _delete(self, write: Delete) -> Written:
         collection = self._connection.collection(write.store)
         visible = conjunction({"_id": to_id(write.id)}, compile_filter(write.where))
@@ -328,14 +364,14 @@ class WriteExecutor:
             if write.missing:
                 raise InvalidEntity(write.missing)
             try:
-                return await self._insert(Insert(write.store, write.entity, write.serials))
+                return await self._insert(Insert(write.store, write.entity, write.serials, write.stamps))
             except DuplicateKeyError as error:
                 # A transaction ends with any error. A duplicate in another unique field is not a race.
                 if self._session is not None or tries == 0 or write.key not in _key_pattern(error):
                     raise
 
     async def _update_many(self, write: UpdateMany) -> Written:
-        if write.compute is not None:
+        if write.compute is not None or write.stamps:
             return Written(b"", 0, await self._bulk_change(write).run())
         match = compile_filter(write.where)
         limit = SizeLimit(self._most_bytes, write)
@@ -355,7 +391,7 @@ class WriteExecutor:
     def _bulk_change(self, write: UpdateMany) -> BulkChange:
         collection, timeout = self._connection.collection(write.store), self._connection.read_timeout
         bounds = self._most_bytes, self._session, timeout
-        return BulkChange(collection, write, self._by, *bounds, self._make_room, self._bulk)
+        return BulkChange(collection, write, self._by, *bounds, self._make_room, self._bulk, self._stamps)
 
     async def _delete_many(self, write: DeleteMany) -> Written:
         match = compile_filter(write.where)
@@ -400,14 +436,6 @@ class WriteExecutor:
         if limit != UNBOUNDED:
             self._bulk.add_matches(found["count"], found["size"], changes)
         return int(found["largest"])
-
-    def _replacement(self, changes: Entity) -> list[Document]:
-        # A pipeline, because only a pipeline can refer to the current entity. $literal, because a pipeline takes
-        # "$price" for a field.
-        kept = {name: f"${name}" for name in SYSTEM_FIELDS}
-        counted = {"_rev": {"$add": [{"$cond": [{"$isNumber": "$_rev"}, "$_rev", 0]}, 1]}}
-        new = {"$literal": {**changeable(changes), BY: self._by}}
-        return [{"$replaceWith": {"$mergeObjects": [kept, new, counted]}}]
 
 
 def _quick_condition(write: Update | Upsert, replace: bool) -> Match | None:

@@ -23,6 +23,7 @@ from stores.protocol import (
     Procedure,
     Recheck,
     Serial,
+    Stamp,
     Step,
     StepOutcome,
     Take,
@@ -34,13 +35,13 @@ from stores.protocol import (
     Written,
 )
 from stores.records import Entity
+from stores.sqlite import serials, stamps
 from stores.sqlite.bulk_writes import BulkWriter
 from stores.sqlite.compile import Compiler
 from stores.sqlite.connection import translated
 from stores.sqlite.heavy import HEAVY, HEAVY_BYTES, TooLongForLoop
 from stores.sqlite.idempotency import earlier_outcome, remember
 from stores.sqlite.matches import CREATION_ORDER_SQL, Found, search_sql
-from stores.sqlite.serials import take
 from stores.sqlite.tables import StoreTable, json_path
 
 
@@ -78,13 +79,9 @@ class WriteExecutor(BulkWriter):
         """Run the writes of one commit, in their order."""
         first = writes[0] if writes else None
         if isinstance(first, Insert):
-            alike = [
-                w.entity
-                for w in writes
-                if isinstance(w, Insert) and (w.store, w.serials) == (first.store, first.serials)
-            ]
+            alike = [w.entity for w in writes if isinstance(w, Insert) and w.goes_with(first)]
             if len(alike) == len(writes):
-                return self.insert_all(self.table(first.store), alike, first.serials)
+                return self.insert_all(self.table(first.store), alike, first.serials, first.stamps)
         self._count_kept(writes)
         met = UpsertBytes()
         return [self.run(write, index, met) for index, write in enumerate(writes)]
@@ -98,7 +95,7 @@ class WriteExecutor(BulkWriter):
                     kept.setdefault(serial, []).append(write.entity)
         for serial, entities in kept.items():
             if (least := serial.least(entities)) > serial.start:
-                take(self.connection, replace(serial, start=least), 0)
+                serials.take(self.connection, replace(serial, start=least), 0)
 
     def run(self, write: Write, index: int, met: UpsertBytes | None = None) -> Written:
         """Run the write at position `index` of a commit, whose upserts count in `met` what they meet. Raises the errors
@@ -112,7 +109,7 @@ class WriteExecutor(BulkWriter):
         table = self.table(write.store)
         match write:
             case Insert():
-                return self.insert(table, write.entity, write.serials)
+                return self.insert(table, write.entity, write.serials, write.stamps)
             case Update():
                 return self.update(table, write)
             case Delete():
@@ -170,7 +167,7 @@ class WriteExecutor(BulkWriter):
             case Find():
                 return self.find(step)
             case Take():
-                return take(self.connection, step.serial, step.count)
+                return self.take(step)
             case Lock():
                 return None  # the writer's transactions run one after another
             case InsertMany():
@@ -185,6 +182,11 @@ class WriteExecutor(BulkWriter):
             raise TooLongForLoop
         self.computing_time.allow(changed=len(step.entities))
         self.insert_all(self.table(step.store), step.entities)
+
+    def take(self, step: Take) -> int:
+        if isinstance(step.serial, Stamp):
+            return stamps.take(self.connection, step.serial, step.count)
+        return serials.take(self.connection, step.serial, step.count)
 
     def find(self, step: Find) -> list[Entity]:
         table = self.table(step.store)

@@ -227,5 +227,5 @@ def some_cities(cities: Path) -> Path:
 
 
 def plain(rows: list[Any]) -> list[Any]:
-    """Return entities without the fields that the hub assigns."""
-    return [{name: value for name, value in row.items() if name not in SYSTEM_FIELDS} for row in rows]
+    """Return entities without the fields that the hub assigns anew."""
+    return [{name: value for name, value in row.items() if name not in (*SYSTEM_FIELDS, "stamp")} for row in rows]

@@ -22,6 +22,7 @@ FIELDS: list[dict[str, Any]] = [
     {"id": "date", "type": "Date"},
     {"id": "datetime", "type": "DateTime"},
     {"id": "serial", "type": "Serial"},
+    {"id": "stamp", "type": "Stamp"},
     {"id": "number", "type": "Number"},
     {"id": "numeric", "type": "Numeric"},
     {"id": "url", "type": "URL"},
@@ -119,3 +120,4 @@ def test_each_type_survives_an_export_and_an_import(hub_with_rows: CommandLine, 
     rows = plain(hub.rows("each"))
     assert hub("import", again, name, "--keep", *options).last == f"{len(rows)} imported, 0 refused"
     assert plain(hub.rows(again)) == rows
+    assert min(row["stamp"] for row in hub.rows(again)) > max(row["stamp"] for row in hub.rows("each"))

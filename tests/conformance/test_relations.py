@@ -78,7 +78,7 @@ async def delete_all(engine: Engine, store: str, where: Filter, relations: Seque
 async def delete_with(
     engine: Engine, write: Delete | DeleteMany, where: Filter, relations: Sequence[Relation], most: int
 ) -> int:
-    deletion = Deletion(write.store, most, lambda name: referring(name, relations))
+    deletion = Deletion(write.store, most, lambda name: referring(name, relations), lambda name: ())
     before = Procedure(write.store, partial(deletion.collect, where))
     written = await engine.commit([before, write, Procedure(write.store, deletion.take)], USER)
     return written[1].count

@@ -252,6 +252,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "Reference": (["6b03c48bc153bcada89413a9"], ["6b03c48bc153bcada89413a", "x", 5, [], {}]),
     "Serial": ([1, 0], ["1", 1.5, True]),
+    "Stamp": ([0, 2**53 - 1], ["1", 1.5, True, -1, 2**53]),
     "Text": (["", "a" * 255], ["a" * 256, 1]),
     "Textarea": (["", "a" * 256], [1, ["a"]]),
     "Timezone": (["America/Toronto"], ["America/Nowhere", 1]),

@@ -124,6 +124,7 @@ CONVERTED: list[tuple[str, dict[str, Any], Any, Any]] = [
     ("MultiSelect", {}, "1", [1]),
     ("MultiSelect", {}, ["1", "two"], [1, "two"]),
     ("Serial", {}, "7", 7),
+    ("Stamp", {}, "1764547200000000", 1764547200000000),
     ("JSON", {}, {"any": 1}, {"any": 1}),
     ("Text", {"many": True}, "a", ["a"]),
     ("Text", {"many": True}, [1, "a"], ["1", "a"]),

@@ -27,6 +27,7 @@ FIELDS: list[dict[str, Any]] = [
     {"id": "few", "type": "Number", "min": 1, "max": 3},
     {"id": "price", "type": "Numeric"},
     {"id": "serial", "type": "Serial"},
+    {"id": "changed", "type": "Stamp"},
     DAY,
     {"id": "due", "type": "Date", "required": True},
     {"id": "at", "type": "DateTime"},
@@ -237,6 +238,8 @@ def possible_values(name: str) -> list[Entity]:
         return [{name: value} for value in values_of(name) if is_system_value(name, value)]
     if name == "serial":
         return [*({name: value} for value in values_of(name) if type(value) is int), {}]
+    if name == "changed":
+        return [*({name: value} for value in values_of(name) if type(value) is int and 0 <= value < 2**53), {}]
     found = []
     for value in values_of(name):
         checked, violations = DEFINITION.check_new({**EMPTY, name: value})

@@ -200,7 +200,7 @@ _OPERATIONS: Final[Schema] = {
             "description": "Former names with the new ones, to which their values move",
         },
         "drop": _NAMES | {"description": "Fields whose values are removed"},
-        "fill": _NAMES | {"description": "Fields whose default is set where there is no value; a Serial numbers"},
+        "fill": _NAMES | {"description": "Fields whose default, number or stamp is set where there is no value"},
         "convert": _NAMES | {"description": "Fields whose values are turned into those of the new type"},
         "steps": {"type": ["boolean", "null"], "description": "Whether to begin only, and to go on by `continue`"},
     },

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from auth.principal import Principal
 from hub.services.registry import StoreRegistry
 from hub.services.store_rules.effects import Effects, effects_of
-from stores.procedures import EntityKey
 from stores.protocol import Write
 from stores.reference_checks import Substeps
 from stores.schema import StoreDefinition
@@ -54,11 +53,6 @@ class StoreRule(ABC):
     @property
     def fields(self) -> Sequence[str]:
         """The fields that it looks at."""
-        return ()
-
-    @property
-    def turns(self) -> tuple[EntityKey, ...]:
-        """Keys of what commits of this process should take turns at, rather than collide."""
         return ()
 
     @property

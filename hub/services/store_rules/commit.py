@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auth.purposes import IMAGES, PROPERTIES, is_reference
+from hub.services.stamping import stamps_of
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.images import ImageRule
 from hub.services.store_rules.properties import PropertyRule
 from hub.services.store_rules.reference_data import ReferenceDataRule
 from stores.errors import NotFound
-from stores.procedures import EntityKey
-from stores.protocol import DeleteMany, UpdateMany, Write
+from stores.protocol import DeleteMany, Stamp, UpdateMany, Write
 from stores.reference_checks import Substeps
 
 _RULES: Final[Mapping[str, type[StoreRule]]] = {PROPERTIES: PropertyRule, IMAGES: ImageRule}
@@ -40,8 +40,10 @@ class CommitRules:
         return any(rule.is_concerned for rule in self._rules.values() if rule is not None)
 
     @property
-    def turns(self) -> tuple[EntityKey, ...]:
-        return tuple(key for rule in self._rules.values() if rule is not None for key in rule.turns)
+    def stamps(self) -> tuple[Stamp, ...]:
+        """The stamps that may be taken for what follows from the writes: those of listings."""
+        listings = self._surroundings.stores_of(PROPERTIES) if self else ()
+        return tuple(stamp for each in listings for stamp in stamps_of(each))
 
     @property
     def take_long(self) -> bool:
