@@ -27,7 +27,7 @@ async def test_a_purpose_is_shown_and_cannot_be_sent(hub: Hub, admin: Client, te
             refused(await admin.patch(path, body), 400, "purpose")
         refused(await admin.put(path, {"name": "tenures", "purpose": "x"}), 400, "purpose")
     refused(await admin.patch(f"/stores/{tenures['_id']}", {"purpose": None}), 400, "purpose")
-    refused(await admin.patch(f"/stores/{tenures['_id']}", {"$unset": {"purpose": ""}}), 400, "purpose")
+    refused(await admin.patch(f"/stores/{tenures['_id']}", {"$unset": ["purpose"]}), 400, "purpose")
 
 
 async def test_a_purpose_stays(admin: Client, tenures: Entity) -> None:

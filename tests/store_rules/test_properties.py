@@ -60,7 +60,7 @@ async def test_nobody_sets_the_region(user: Client, way: str) -> None:
 async def test_the_region_cannot_be_taken_away(user: Client) -> None:
     entity = await made(user)
     path = f"/properties/{entity['_id']}"
-    good(await user.patch(path, {"$unset": {"region": ""}}))
+    good(await user.patch(path, {"$unset": ["region"]}))
     good(await user.patch(path, {"region": None}))
     assert await seen(user, entity) == entity
 

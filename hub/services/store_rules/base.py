@@ -85,7 +85,7 @@ class StoreRule(ABC):
     @abstractmethod
     def before(self, further: Sequence[Write]) -> Substeps:
         """Look at the writes, and at the consequences of deletions (`further`), before they are done. Raises
-        StoreError and AuthError."""
+        StoreError: engines take any other error for a defect."""
 
     @abstractmethod
     def after(self) -> Substeps:

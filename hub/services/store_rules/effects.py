@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from stores.computing import effective
+from stores.computing import Compute, effective
 from stores.paths import split, value_at
 from stores.procedures import Step, find
 from stores.protocol import Delete, DeleteMany, Insert, Update, UpdateMany, Upsert, Write
@@ -96,8 +96,13 @@ def _effects_of_one(index: int, write: Write, names: Collection[str]) -> Effects
 
 
 def _of_change(index: int, before: Entity, change: FieldChange) -> Effect:
-    sets = change.after(before)
+    sets = _named(change.compute, before) | change.after(before)
     return Effect(index, before["_id"], before, {**before, **sets}, sets)
+
+
+def _named(compute: Compute | None, before: Entity) -> Entity:
+    """Return the fields that a change computes, with their values before: a value that stays was set, too."""
+    return {} if compute is None else {name: before[name] for name in compute.names if name in before}
 
 
 def _effects_of_upserts(upserts: Sequence[tuple[int, Upsert]], key: str, names: Collection[str]) -> Effects:
@@ -131,7 +136,7 @@ def _of_upsert(index: int, upsert: Upsert, before: Entity | None) -> Effect:
     if before is None:
         return Effect(index, upsert.entity["_id"], None, upsert.entity, upsert.entity)
     fields, removed = effective(upsert.changes, upsert.compute, before)
-    sets = {**fields, **dict.fromkeys(removed)}
+    sets = {**_named(upsert.compute, before), **fields, **dict.fromkeys(removed)}
     return Effect(index, before["_id"], before, {**before, **sets}, sets)
 
 

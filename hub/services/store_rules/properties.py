@@ -15,6 +15,7 @@ from hub.services.stamping import own_entity, stamp_counter
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.effects import Effect, names_set
 from stores.computing import Compute, Computed
+from stores.errors import StoreError
 from stores.procedures import InsertMany, Lock, do, find, take
 from stores.protocol import DeleteMany, Insert, Stamp, Update, UpdateMany, Upsert, Write
 from stores.query import In
@@ -29,6 +30,10 @@ NUMBER: Final = "number"
 
 Regions = dict[object, str | None]
 """The regions of districts, as the commit finds them."""
+
+
+class ReservedField(ReadOnlyField, StoreError):
+    """A refusal within a commit, which only a StoreError undoes without an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +125,11 @@ class PropertyRule(StoreRule):
         return reserved_to_others(self.surroundings.principal, self.definition)
 
     def _check_reserved(self, effects: Sequence[Effect]) -> None:
-        """Raise ReadOnlyField for another value in a field that only administrators change."""
+        """Raise ReservedField for another value in a field that only administrators change."""
         for name in sorted(self._reserved()):
             for effect in effects:
                 if name in effect.sets and bool(effect.sets[name]) != bool((effect.before or {}).get(name)):
-                    raise ReadOnlyField(name, self.definition.name)
+                    raise ReservedField(name, self.definition.name)
 
     # The region.
 
