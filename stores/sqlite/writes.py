@@ -172,7 +172,8 @@ class WriteExecutor(BulkWriter):
                 return None  # the writer's transactions run one after another
             case InsertMany():
                 with translated(self.connection, index), refused_at(index):
-                    return self.insert_many(step)
+                    self.insert_many(step)
+                return None
             case _:
                 with translated(self.connection, index), refused_at(index):
                     return self.do(step, index, met)
