@@ -15,7 +15,7 @@ from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import stamps_of
 from hub.services.store_rules.base import Surroundings
-from hub.services.store_rules.commit import CommitRules
+from hub.services.store_rules.commit import CommitRules, rule_of
 from stores.errors import NotFound
 from stores.limits import nodes_of
 from stores.protocol import (
@@ -114,6 +114,12 @@ class ReferenceKeeper:
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
         store, stamps = writes[0].store, (*rules.stamps, *self.stamps_of_consequences(deletes_from(writes)))
         return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
+
+    def stamps_of_rules(self, principal: Principal, stores: Iterable[str]) -> tuple[Stamp, ...]:
+        """Return the stamps that commits may take which write to these stores, because of their rules."""
+        surroundings = Surroundings(principal, self._registry)
+        has_rules = any(rule_of(surroundings, store) is not None for store in stores)
+        return surroundings.stamps_of_listings() if has_rules else ()
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auth.purposes import IMAGES, PROPERTIES, is_reference
-from hub.services.stamping import stamps_of
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.images import ImageRule
 from hub.services.store_rules.properties import PropertyRule
@@ -21,6 +20,16 @@ _RULES: Final[Mapping[str, type[StoreRule]]] = {PROPERTIES: PropertyRule, IMAGES
 def rule_for(purpose: str) -> type[StoreRule] | None:
     """Return the class of the rule of stores with this purpose; None if they have none."""
     return ReferenceDataRule if is_reference(purpose) else _RULES.get(purpose)
+
+
+def rule_of(surroundings: Surroundings, store: str) -> StoreRule | None:
+    """Return a new rule for writes to a store; None if it has none."""
+    try:
+        definition = surroundings.registry.get(store)
+    except NotFound:
+        return None
+    made = rule_for(definition.purpose)
+    return None if made is None else made(surroundings, definition)
 
 
 class CommitRules:
@@ -42,8 +51,7 @@ class CommitRules:
     @property
     def stamps(self) -> tuple[Stamp, ...]:
         """The stamps that may be taken for what follows from the writes: those of listings."""
-        listings = self._surroundings.stores_of(PROPERTIES) if self else ()
-        return tuple(stamp for each in listings for stamp in stamps_of(each))
+        return self._surroundings.stamps_of_listings() if self else ()
 
     @property
     def take_long(self) -> bool:
@@ -75,9 +83,4 @@ class CommitRules:
         return write if rule is None else rule.add(write)
 
     def _rule(self, store: str) -> StoreRule | None:
-        try:
-            definition = self._surroundings.registry.get(store)
-        except NotFound:
-            return None
-        made = rule_for(definition.purpose)
-        return None if made is None else made(self._surroundings, definition)
+        return rule_of(self._surroundings, store)
