@@ -157,7 +157,8 @@ RENAMED = (
     Renamed("ShortPlaces", "ShortReadSlots"),
     Renamed("long_place", "long_slot"),
     Renamed("Place", "EntityKey, ListSlot, PoolSetup, ReferenceMember"),
-    Renamed("places", "slots, locations, keys, indexes, members"),
+    # The digits after the point of a Numeric are `places`, as in other libraries.
+    Renamed("places", "slots, locations, keys, indexes, members", ("hub", "auth", "realtime", "benchmarks")),
     Renamed("_places", "_slots, _locations, _keys, _indexes, _members"),
     Renamed("place", "slot, location, index, sort_key", ("auth", "realtime", "hub/cli", "hub/http", "benchmarks")),
     Renamed("_place", "_slot, _target, _field_pattern, _sort_key", ("auth", "realtime", "hub", "stores")),

@@ -99,20 +99,20 @@ class ReferenceKeeper:
         write."""
         if not self.concern_references(writes):
             return Guarded((), writes, ())
-        rules = CommitRules(Surroundings(principal, self._registry, indexed), writes)
-        writes = rules.own
+        ruled = CommitRules(Surroundings(principal, self._registry, indexed), writes)
+        writes = ruled.own
         deletions = [*self._deletions(writes)]
         found = [*self._checks(principal, writes, indexed=indexed)]
         first: list[Stage] = [check.before for check in found]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last: list[Stage] = [check.after for check in found if check.after is not None]
         last += [deletion.take for deletion, _ in deletions]
-        if rules or (deletions and self._registry.has_purposes):
-            first.append(lambda: _as_stage(rules.before(each for d, _ in deletions for each in d.consequences())))
-            last.append(lambda: _as_stage(rules.after()))
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or rules.take_long
+        if ruled or (deletions and self._registry.has_purposes):
+            first.append(lambda: _as_stage(ruled.before(each for d, _ in deletions for each in d.consequences())))
+            last.append(lambda: _as_stage(ruled.after()))
+        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or ruled.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
-        store, stamps = writes[0].store, (*rules.stamps, *self.stamps_of_consequences(deletes_from(writes)))
+        store, stamps = writes[0].store, (*ruled.stamps, *self.stamps_of_consequences(deletes_from(writes)))
         return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
 
     def stamps_of_rules(self, principal: Principal, stores: Iterable[str]) -> tuple[Stamp, ...]:

@@ -59,7 +59,7 @@ def test_each_listing_with_images_has_one_main_image(stored: list[tuple[str, boo
             claims[old] = [each for each in claims[old] if each != id]
         if is_main:
             claims[new] = [id]
-    decided = {image.id: (where, is_main) for where, image, is_main in images.decided()}
+    decided = {image.id: (where, is_main) for where, image, is_main in images.choices()}
     assert {id: where for id, (where, _) in decided.items()} == places
     for where in LISTINGS:
         there = [id for id in places if places[id] == where]

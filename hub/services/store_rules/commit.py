@@ -38,7 +38,7 @@ class CommitRules:
 
     def __init__(self, surroundings: Surroundings, writes: Sequence[Write]) -> None:
         self._surroundings = surroundings
-        self._rules: dict[str, StoreRule | None] = {}
+        self._of_stores: dict[str, StoreRule | None] = {}
         """The rules of the stores to which the writes go; None for a store without one."""
         self._following: dict[str, StoreRule] = {}
         """Those of stores to which only consequences of deletions go, in this attempt of the commit."""
@@ -46,7 +46,7 @@ class CommitRules:
 
     def __bool__(self) -> bool:
         """Whether a rule must look at a write; otherwise `own` is all."""
-        return any(rule.is_concerned for rule in self._rules.values() if rule is not None)
+        return any(rule.is_concerned for rule in self._of_stores.values() if rule is not None)
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
@@ -55,14 +55,14 @@ class CommitRules:
 
     @property
     def take_long(self) -> bool:
-        return any(rule.takes_long for rule in self._rules.values() if rule is not None)
+        return any(rule.takes_long for rule in self._of_stores.values() if rule is not None)
 
     def before(self, consequences: Iterable[UpdateMany | DeleteMany]) -> Substeps:
         """Look at the writes, and at what follows from deletions."""
         further: dict[str, list[Write]] = {}
         for write in consequences:
             further.setdefault(write.store, []).append(write)
-        found = {store: self._rule(store) for store in sorted(further.keys() - self._rules.keys())}
+        found = {store: self._rule(store) for store in sorted(further.keys() - self._of_stores.keys())}
         self._following = {store: rule for store, rule in found.items() if rule is not None}
         for store, rule in self._all():
             yield from rule.before(further.get(store, ()))
@@ -73,13 +73,13 @@ class CommitRules:
             yield from rule.after()
 
     def _all(self) -> list[tuple[str, StoreRule]]:
-        own = [(store, rule) for store, rule in self._rules.items() if rule is not None]
+        own = [(store, rule) for store, rule in self._of_stores.items() if rule is not None]
         return [*own, *self._following.items()]
 
     def _own(self, write: Write) -> Write:
-        if write.store not in self._rules:
-            self._rules[write.store] = self._rule(write.store)
-        rule = self._rules[write.store]
+        if write.store not in self._of_stores:
+            self._of_stores[write.store] = self._rule(write.store)
+        rule = self._of_stores[write.store]
         return write if rule is None else rule.add(write)
 
     def _rule(self, store: str) -> StoreRule | None:

@@ -108,7 +108,7 @@ class ImageRule(StoreRule):
         listings of all that do."""
         self._decisions.clear()
         self._others = {True: [], False: []}
-        for listing, image, is_main in images.decided():
+        for listing, image, is_main in images.choices():
             self._decisions[image.id] = is_main
             if image.stored is not None and image.stored != is_main:
                 self._touched[listing] = None

@@ -91,7 +91,7 @@ class MainImages:
         if listing is not None and listing in self.listings:
             self.listings[listing].loses(id)
 
-    def decided(self) -> Iterator[tuple[str, Image, bool]]:
+    def choices(self) -> Iterator[tuple[str, Image, bool]]:
         """Yield each image with its listing, and whether it is the main one there."""
         for id, listing in self.listings.items():
             main = listing.chosen()
