@@ -7,8 +7,9 @@ import logging
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO
 
 import orjson
 
@@ -17,6 +18,34 @@ from hub.settings import Settings
 BATCH_SECONDS: Final = 0.1
 BATCH_LINES: Final = 1_000
 OUR_PACKAGES: Final = ("stores", "auth", "realtime", "hub")
+REQUEST_LOG: Final = "hub.access"
+
+
+@dataclass(slots=True)
+class RequestLine:
+    """A request that has been answered, as the log shows it. `ms`: milliseconds."""
+
+    method: str
+    path: str
+    status: int
+    ms: float
+    request_id: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.method} {self.path} {self.status} {self.ms} ms"
+
+    @property
+    def fields(self) -> dict[str, str | int | float]:
+        """Members of the line as a JSON object, beside those of every line."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class RequestFormatter(Protocol):
+    """A formatter that also formats lines of requests, which are no records."""
+
+    def format_request(self, line: RequestLine, created: float) -> str:
+        """Return the text that `format` makes of a record of the same. `created` is Unix time."""
 
 
 class BatchingHandler(logging.StreamHandler[TextIO]):
@@ -29,26 +58,29 @@ class BatchingHandler(logging.StreamHandler[TextIO]):
         self._lines: list[str] = []
         self._since = 0.0
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Emit a record as the base class does, with three calls less: there is one for each request."""
-        if self.filters:
-            return super().handle(record)
-        with self.lock or nullcontext():
-            self.emit(record)
-        return True
-
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
-            if len(self._lines) == 1:
-                self._since = record.created
-                self._flush_later()
-            if record.levelno >= logging.WARNING or len(self._lines) >= BATCH_LINES:
+            self._add(self.format(record), record.created)
+            if record.levelno >= logging.WARNING:
                 self.flush()
-            elif record.created - self._since > 2 * BATCH_SECONDS:
-                self.flush()  # the loop that scheduled a flush has ended
         except Exception:
             self.handleError(record)
+
+    def write_request(self, line: RequestLine, formatter: RequestFormatter) -> None:
+        """Write the line of a request without a record. To make one, and to pass it on, takes a tenth of the time of a
+        small read."""
+        created = time.time()
+        with self.lock or nullcontext():
+            self._add(formatter.format_request(line, created), created)
+
+    def _add(self, text: str, created: float) -> None:
+        lines = self._lines
+        lines.append(text)
+        if len(lines) == 1:
+            self._since = created
+            self._flush_later()
+        elif len(lines) >= BATCH_LINES or created - self._since > 2 * BATCH_SECONDS:
+            self.flush()  # also if the loop that scheduled a flush has ended
 
     def _flush_later(self) -> None:
         try:
@@ -79,17 +111,20 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        second = self._text if int(record.created) == self._second else self._begin(record)
-        return f"{second},{int(record.msecs):03} {record.levelname:7} {record.name}: {record.getMessage()}"
+        return f"{self._time(record.created, record.msecs)} {record.levelname:7} {record.name}: {record.getMessage()}"
 
-    def _begin(self, record: logging.LogRecord) -> str:
-        """Return the time of a record in a new second, without milliseconds."""
-        self._second = int(record.created)
-        self._text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._second))
-        return self._text
+    def format_request(self, line: RequestLine, created: float) -> str:
+        return f"{self._time(created, created % 1 * 1000)} INFO    {REQUEST_LOG}: {line.message}"
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (the parent's)
-        return f"{self._begin(record)},{int(record.msecs):03}"
+        return self._time(record.created, record.msecs)
+
+    def _time(self, created: float, msecs: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        return f"{self._text},{int(msecs):03}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -106,6 +141,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+    def format_request(self, line: RequestLine, created: float) -> str:
+        time = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+        head = {"time": time, "level": "info", "logger": REQUEST_LOG, "message": line.message}
+        return orjson.dumps({**head, **line.fields}).decode()
 
 
 def configure_logging(settings: Settings) -> None:

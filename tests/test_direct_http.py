@@ -23,7 +23,7 @@ async def direct(hub: Hub) -> AsyncIterator[Client]:
     """The administrator, over the transport."""
     client = Client(hub.url, dict(hub.admin.http.headers), hub.admin.user, DirectTransport(PATIENCE))
     yield client
-    await client.aclose()
+    await client.close()
 
 
 def shown(answer: httpx.Response) -> tuple[int, list[str], bytes]:

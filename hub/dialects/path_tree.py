@@ -12,11 +12,12 @@ from hub.dialects.base import C, Operation
 @dataclass(slots=True)
 class PathNode(Generic[C]):
     """The paths that share their first segments. `operations` end at this node, by method. `literals` and `parameters`
-    lead on, by literal segment or by parameter name."""
+    lead on, by literal segment or by parameter name; `only` is the parameter if there is exactly one."""
 
     operations: dict[str, Operation[C]] = field(default_factory=dict)
     literals: dict[str, PathNode[C]] = field(default_factory=dict)
     parameters: dict[str, PathNode[C]] = field(default_factory=dict)
+    only: tuple[str, PathNode[C]] | None = None
 
     def add(self, operation: Operation[C], segments: Sequence[str]) -> None:
         """Add an operation below this node, at these segments. GET answers HEAD as well."""
@@ -28,15 +29,20 @@ class PathNode(Generic[C]):
         name = segments[0].strip("{}")
         nodes = self.literals if name == segments[0] else self.parameters
         nodes.setdefault(name, PathNode()).add(operation, segments[1:])
+        if len(self.parameters) == 1:
+            [self.only] = self.parameters.items()
+        else:
+            self.only = None
 
     def find(self, segments: Sequence[str], path: dict[str, str]) -> dict[str, Operation[C]]:
         """Return the operations at a path by method; empty if the path does not exist. Store parameter values in
         `path`."""
-        node, values = self, dict[str, str]()
+        node = self
+        values: dict[str, str] = {}
         for number, segment in enumerate(segments):
-            literal = node.literals.get(segment)
-            if literal is None and segment and len(node.parameters) == 1:
-                ((name, node),) = node.parameters.items()
+            literal, only = node.literals.get(segment), node.only
+            if literal is None and only is not None and segment:
+                name, node = only
                 values[name] = segment
             elif literal is not None and not (segment and node.parameters):
                 node = literal

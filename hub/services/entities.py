@@ -24,7 +24,7 @@ from hub.services.entity_writes import (
     checked_id,
     inserts_of,
     revision_of,
-    upsert_of,
+    upserts_of,
 )
 from hub.services.group_paths import GroupPathKeeper
 from hub.services.id_lists import distinct_ids
@@ -199,10 +199,7 @@ class EntityService:
             entities = await self._bodies.new_entities(principal, shape, bodies, indexed, missing)
             changes = await self._bodies.upsert_changes(definition, bodies)
             computes = await computing_all(view, operators, self._limits.entity, len(bodies), indexed)
-            writes = [
-                upsert_of(principal, view, path, e, c, m, compute)
-                for e, c, m, compute in zip(entities, changes, missing, computes, strict=True)
-            ]
+            writes = await upserts_of(principal, view, path, entities, changes, missing, computes)
             return await texts_of(
                 reader_of(principal, view), await self._commit(principal, writes, key, definition, indexed=indexed)
             )

@@ -23,6 +23,7 @@ from stores.operators import Operators
 from stores.protocol import Delete, Find, Insert, Revisions, Update, Upsert
 from stores.query import And, Equal
 from stores.records import Entity, is_id
+from stores.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,25 @@ def upsert_of(
     forced = is_forced(reader_of(principal, view), changes, compute)
     serials, stamps = serials_of(view.definition), stamps_of(view.definition)
     return Upsert(view.store, path, entity, changes, view.where, forced, missing, serials, compute, stamps)
+
+
+async def upserts_of(
+    principal: Principal,
+    view: View,
+    path: str,
+    entities: Sequence[Entity],
+    changes: Sequence[Entity],
+    missing: Sequence[tuple[Violation, ...]],
+    computes: Sequence[OperatorChange | None],
+) -> list[Upsert]:
+    """Return the upserts of an array, and let other tasks run in between."""
+    writes: list[Upsert] = []
+    turn = Turn()
+    for entity, change, lacks, compute in zip(entities, changes, missing, computes, strict=True):
+        writes.append(upsert_of(principal, view, path, entity, change, lacks, compute))
+        if turn.is_over:
+            await turn.pass_on()
+    return writes
 
 
 def check_upsert_path(view: View, path: str, *, keeps_serials: bool = False) -> None:

@@ -46,9 +46,12 @@ def is_forced(reader: View | None, fields: Iterable[str], compute: OperatorChang
     """Return whether a write of these fields, and of those that it computes, is made even if it changes nothing: an
     unchanged revision would confirm a guess to a writer who may not see the value. `reader` is the writer's View of the
     store, None if it may not read."""
-    if reader is None or not reader.hidden.isdisjoint(fields):
+    if reader is None:
         return True
-    return compute is not None and not reader.hidden.isdisjoint(compute.names)
+    hidden = reader.hidden
+    if not hidden:
+        return False
+    return not hidden.isdisjoint(fields) or (compute is not None and not hidden.isdisjoint(compute.names))
 
 
 def _renderer_of(reader: View | None) -> Callable[[Written], bytes]:

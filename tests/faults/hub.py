@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.support.engines import Database
-from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Client, HubProcess, entity_of, eventually, launch
+from tests.support.hub import ADMIN_LOGIN, ADMIN_PASSWORD, Client, Hub, HubProcess, entity_of, eventually, launch
 from tests.support.ports import free_port
 
 
@@ -28,13 +28,14 @@ class MortalHub:
         self._clients = AsyncExitStack()
 
     async def sign_in(self) -> None:
-        async with aclosing(Client(self.url)) as nobody:
-            credentials = {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD}
-            token = entity_of(await answered(lambda: nobody.post("/auth/token", credentials)))["token"]
-        async with aclosing(Client(self.url, {"Authorization": f"Bearer {token}"})) as admin:
-            id = entity_of(await answered(lambda: admin.get("/auth")))["_id"]
-            made = await answered(lambda: admin.post("/tokens", {"name": "faults", "user": id}))
-            self.token = entity_of(made)["token"]
+        hub = Hub(self.process, self.database)
+        try:
+            nobody, credentials = hub.client(), {"login": ADMIN_LOGIN, "password": ADMIN_PASSWORD}
+            admin = hub.client(entity_of(await answered(lambda: nobody.post("/auth/token", credentials)))["token"])
+            body = {"name": "faults", "user": entity_of(await answered(lambda: admin.get("/auth")))["_id"]}
+            self.token = entity_of(await answered(lambda: admin.post("/tokens", body)))["token"]
+        finally:
+            await hub.close()
 
     async def start(self) -> None:
         self.process = await asyncio.to_thread(HubProcess, self.database, self.folder, self.settings)
@@ -55,7 +56,7 @@ class MortalHub:
         """Return the administrator, or the holder of another token, as a client of the hub, or of another address that
         leads to it."""
         client = Client(url or self.url, {"Authorization": f"Bearer {token or self.token}"})
-        self._clients.push_async_callback(client.aclose)
+        self._clients.push_async_callback(client.close)
         return client
 
     async def close(self) -> None:

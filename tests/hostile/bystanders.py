@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
@@ -90,7 +91,13 @@ class Pair:
 async def run(url: str, token: str, store: str, pairs: int) -> Report:
     report, stop = Report(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(stop.set)
+
+    # A daemon, so that the program ends with an error that comes before the end of its input.
+    threading.Thread(target=wait_for_end, daemon=True).start()
     async with AsyncExitStack() as stack:
         made = [await _pair(stack, report, url, token, store, number) for number in range(pairs)]
         await asyncio.gather(*(pair.round() for pair in made))

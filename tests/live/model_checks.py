@@ -102,7 +102,9 @@ class Checks:
         if kept.watch.ended:
             code = kept.watch.ended["code"]
             moved = len(self._state.visibilities(seat)) > 1
-            gone = redefined or (moved and self._state.stage.remembers_little)
+            # A view ends if its rights change again while the first part of their last change has been sent.
+            interrupted = moved and self._state.rights_changes > 1
+            gone = redefined or (moved and self._state.stage.remembers_little) or interrupted
             assert (code == "410" and gone) or (code == "403" and not all(readable)), kept.watch.ended
             return False
         assert readable[-1], f"still watched, and not to be read: {kept.watch.request}"

@@ -128,6 +128,7 @@ class Run(State):
         run `together` may take effect in any order: every state from before, after or in between may be seen by every
         holder who could see it before, after or in between. Otherwise each operation has its own moment."""
         self.begun = len(self.moments) - 1
+        self.rights_changes = sum(operation.changes_rights for operation in operations)
         self.meanwhile, self.together = [], together
         self.commits = []
         for seat in self.seats:

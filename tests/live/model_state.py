@@ -95,8 +95,9 @@ class Seat:
 
 class State:
     """`moments` is the history of states; the last one is current. Those from `begun` on belong to the current step,
-    and `commits` are what its requests have changed, as far as the oracle predicts it. `definitions` are those of the
-    stores that it predicts: a step that changes a definition and its data changes them too."""
+    `commits` are what its requests have changed, as far as the oracle predicts it, and `rights_changes` counts its
+    operations that may change who sees what. `definitions` are those of the stores that it predicts: a step that
+    changes a definition and its data changes them too."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -104,6 +105,7 @@ class State:
         self.seats: list[Seat] = []
         self.moments: list[Moment] = []
         self.begun = 0
+        self.rights_changes = 0
         self.definitions: Definitions = DEFINITIONS
         self.commits: list[Commit] = []
 

@@ -39,6 +39,7 @@ class OfAll(Operation):
 class MoveUser(OfUsers):
     user: int
     group: int | None
+    changes_rights = True
 
     async def perform(self, run: Run) -> None:
         group = None if self.group is None else run.stage.groups[self.group]
@@ -50,6 +51,7 @@ class MoveUser(OfUsers):
 class GiveRoles(OfUsers):
     user: int
     roles: str
+    changes_rights = True
 
     async def perform(self, run: Run) -> None:
         known = {"r": run.stage.role, "a": run.stage.admin_role}
@@ -61,6 +63,7 @@ class GiveRoles(OfUsers):
 @dataclass(frozen=True)
 class ChangeRole(Operation):
     scopes: int
+    changes_rights = True
 
     async def perform(self, run: Run) -> None:
         scopes = run.stage.scopes(self.scopes)
@@ -72,6 +75,7 @@ class ChangeRole(Operation):
 class NarrowToken(Operation):
     seat: int
     scopes: int | None
+    changes_rights = True
 
     async def perform(self, run: Run) -> None:
         token = run.seats[self.seat].token
@@ -84,6 +88,7 @@ class NarrowToken(Operation):
 class MoveGroup(OfAll):
     group: int
     parent: int | None
+    changes_rights = True
 
     async def perform(self, run: Run) -> None:
         group = run.stage.groups[self.group]

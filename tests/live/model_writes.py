@@ -23,9 +23,10 @@ FEW = 4
 
 class Operation:
     """One operation of a run. It may change entities of the stores in `touches`. `predicted`: whether the oracle
-    predicts all that it changes."""
+    predicts all that it changes. `changes_rights`: whether it may change who sees what."""
 
     predicted: ClassVar[bool] = False
+    changes_rights: ClassVar[bool] = False
 
     @property
     def touches(self) -> tuple[str, ...]:

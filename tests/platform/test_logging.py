@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from hub.http.middleware import access_record
-from hub.logs import BATCH_LINES, BATCH_SECONDS, BatchingHandler, TextFormatter
+from hub.http.request_log import log_request
+from hub.logs import BATCH_LINES, BATCH_SECONDS, BatchingHandler, JsonFormatter, RequestLine, TextFormatter
 
-FIELDS = {"method": "GET", "path": "/x", "status": 200, "ms": 1.5, "request_id": "abc"}
+REQUEST = RequestLine("GET", "/x", 200, 1.5, "abc")
 
 
 @pytest.fixture
@@ -84,17 +85,47 @@ asyncio.run(main())
     assert done.stderr == "batched\n"
 
 
-def test_an_access_record_has_what_any_format_shows() -> None:
-    """It has all attributes of a record that `logging` makes."""
-    record = access_record(FIELDS)
-    made = logging.LogRecord("hub.access", logging.INFO, "", 0, "", (), None)
-    assert made.__dict__.keys() <= record.__dict__.keys()
-    assert record.getMessage() == "GET /x 200 1.5 ms"
-    assert TextFormatter().format(record).endswith(" INFO    hub.access: GET /x 200 1.5 ms")
+@pytest.fixture
+def root(out: io.StringIO) -> Iterator[BatchingHandler]:
+    """The hub's handler, as the only one of the process."""
+    handler, before, level = BatchingHandler(out), logging.root.handlers[:], logging.root.level
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(logging.INFO)
+    yield handler
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
+    handler.close()
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+def test_a_request_is_logged_as_a_record_would_be(
+    root: BatchingHandler, out: io.StringIO, formatter: logging.Formatter
+) -> None:
+    """Directly, and as a record if the process has another handler as well."""
+    root.setFormatter(formatter)
+    log_request(REQUEST)
+    logging.root.addHandler(logging.NullHandler())
+    log_request(REQUEST)
+    direct, by_record = map(_without_time, out.getvalue().splitlines())
+    assert direct == by_record
+    assert "GET /x 200 1.5 ms" in direct
+
+
+def _without_time(line: str) -> str:
+    return re.sub(r"\d\d:\d\d:\d\d[.,]\d\d\d", "", line)
+
+
+def test_a_request_is_not_logged_above_its_level(root: BatchingHandler, out: io.StringIO) -> None:
+    root.setFormatter(TextFormatter())
+    logging.root.setLevel(logging.WARNING)
+    log_request(REQUEST)
+    assert out.getvalue() == ""
 
 
 def test_times_are_those_of_the_standard_format() -> None:
     formatter, standard = TextFormatter(), logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     for _ in range(3):
-        record = access_record(FIELDS)
+        record = logging.LogRecord("hub.access", logging.INFO, "", 0, REQUEST.message, (), None)
         assert formatter.format(record) == standard.format(record)
+        by_request = formatter.format_request(REQUEST, record.created)
+        assert by_request == standard.format(record)

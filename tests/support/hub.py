@@ -236,7 +236,7 @@ class Client:
         entities: list[Entity] = answer.json()
         return entities
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         await self.http.aclose()
 
 
@@ -280,7 +280,7 @@ class Hub:
         """Return a caller with a bearer token, or without credentials."""
         credentials = {"Authorization": f"Bearer {token}"} if token is not None else {}
         client = Client(self.url, credentials | dashed(headers), user, self._transport)
-        self._clients.push_async_callback(client.aclose)
+        self._clients.push_async_callback(client.close)
         return client
 
     async def as_admin(self) -> Client:
