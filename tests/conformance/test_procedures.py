@@ -8,7 +8,20 @@ import asyncio
 import pytest
 
 from stores.errors import DuplicateValue, NotAsExpected, NotFound
-from stores.protocol import Delete, Engine, IdempotencyKey, Insert, InsertMany, Lock, Procedure, Steps, Update, Written, do, find
+from stores.protocol import (
+    Delete,
+    Engine,
+    IdempotencyKey,
+    Insert,
+    InsertMany,
+    Lock,
+    Procedure,
+    Steps,
+    Update,
+    Written,
+    do,
+    find,
+)
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity, new_id, now_ms
 from stores.schema import StoreDefinition
