@@ -171,6 +171,10 @@ class _Batch:
         return [*{view.store: view.definition for view in self._views}.values()]
 
     @property
+    def _stores(self) -> set[str]:
+        return {request.store for request in self._requests}
+
+    @property
     def deletes_from(self) -> set[str]:
         return {request.store for request in self._requests if request.method == "DELETE"}
 
@@ -183,9 +187,9 @@ class _Batch:
         TooMuchForLoop if it takes long."""
         steps = partial(self._steps, bounded=not bulk)
         keys = tuple(key for request in self._requests if (key := request.key) is not None)
-        keys += self._entities.references.turns_of(self._principal, sorted({each.store for each in self._requests}))
         stamps = {stamp: None for definition in self.definitions for stamp in stamps_of(definition)}
         stamps |= dict.fromkeys(self._entities.references.stamps_of_consequences(self.deletes_from))
+        stamps |= dict.fromkeys(self._entities.references.stamps_of_rules(self._principal, self._stores))
         return Procedure(self._requests[0].store, steps, bulk, keys, self._size, tuple(stamps))
 
     def _steps(self, *, bounded: bool) -> Steps:

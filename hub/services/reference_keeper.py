@@ -22,7 +22,6 @@ from stores.limits import nodes_of
 from stores.protocol import (
     Delete,
     DeleteMany,
-    EntityKey,
     Insert,
     Procedure,
     Stamp,
@@ -106,14 +105,14 @@ class ReferenceKeeper:
             last.append(lambda: _as_stage(ruled.after()))
         bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or ruled.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
-        store, stamps = writes[0].store, self.stamps_of_consequences(deletes_from(writes))
-        procedure = partial(_procedure, store, bulk=bulk, keys=ruled.turns)
-        return Guarded(procedure(first), writes, procedure(last, stamps=stamps))
+        store, stamps = writes[0].store, (*ruled.stamps, *self.stamps_of_consequences(deletes_from(writes)))
+        return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
 
-    def turns_of(self, principal: Principal, stores: Iterable[str]) -> tuple[EntityKey, ...]:
-        """Return the keys of what commits that write to these stores take turns at, because of their rules."""
-        found = [rule_of(Surroundings(principal, self._registry), store) for store in stores]
-        return tuple(key for rule in found if rule is not None for key in rule.turns)
+    def stamps_of_rules(self, principal: Principal, stores: Iterable[str]) -> tuple[Stamp, ...]:
+        """Return the stamps that commits may take which write to these stores, because of their rules."""
+        surroundings = Surroundings(principal, self._registry)
+        has_rules = any(rule_of(surroundings, store) is not None for store in stores)
+        return surroundings.stamps_of_listings() if has_rules else ()
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -268,14 +267,7 @@ def _as_stage(substeps: Substeps) -> Steps:
     return NOTHING_WRITTEN
 
 
-def _procedure(
-    store: str,
-    stages: Sequence[Stage],
-    *,
-    bulk: bool,
-    keys: tuple[EntityKey, ...] = (),
-    stamps: tuple[Stamp, ...] = (),
-) -> list[Procedure]:
+def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, stamps: tuple[Stamp, ...] = ()) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []
@@ -285,7 +277,7 @@ def _procedure(
             yield from stage()
         return NOTHING_WRITTEN
 
-    return [Procedure(store, steps, bulk, keys, stamps=stamps)]
+    return [Procedure(store, steps, bulk, stamps=stamps)]
 
 
 def _changed_by(upserts: Iterable[tuple[str, Upsert]]) -> set[str]:

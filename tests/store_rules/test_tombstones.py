@@ -151,3 +151,32 @@ async def test_what_is_refused_leaves_nothing(racing: Racing) -> None:
         await racing.hub.batch.run(racing.principal, requests, 1, None)
     assert await tombs(racing) == {}
     assert orjson.loads((await racing.hub.engine.get(STORE, entity["_id"]) or (b"{}", 0))[0])["_rev"] == 1
+
+
+async def test_one_order_of_listings_and_tombstones(racing: Racing) -> None:
+    """A mark taken from the last that was seen, listing or tombstone, is below everything that is committed later."""
+    service, me = entities(racing), racing.principal
+    marks = [0]
+
+    async def note(*numbers: int) -> None:
+        """Note the mark after a commit that has changed these listings."""
+        changed = [each for each in await racing.hub.engine.entities(STORE, Query()) if each["number"] in numbers]
+        tombstones = await racing.hub.engine.entities(TOMBSTONES.name, Query())
+        seen = [each["updated_at"] for each in changed]
+        seen += [each["at"] for each in tombstones if each["number"] in numbers]
+        assert min(seen) > marks[-1]
+        marks.append(max(seen))
+
+    one, other = await made(racing), await made(racing)
+    await note(1, 2)
+    image = await racing.make("property_images", {"property": one["_id"]})
+    await note(1)
+    await service.change(me, STORE, one["_id"], {"publish_status": "draft"}, None)
+    await note(1)
+    await service.change(me, "property_images", image, {"alt": "x"}, None)
+    assert (await racing.see(STORE, one["_id"]))["updated_at"] > marks[-1]
+    [district] = await racing.hub.engine.entities("districts", Query(Equal(("slug",), "kampala")))
+    await service.change(me, "districts", district["_id"], {"name": "K"}, None)
+    assert (await racing.see(STORE, other["_id"]))["updated_at"] > marks[-1]
+    await service.delete(me, STORE, other["_id"], None)
+    await note(2)

@@ -48,9 +48,6 @@ AVAILABILITIES: Final = {
     "reserved": "Reserved",
 }
 
-UPDATED_AT: Final = "Number"
-"""The type of `updated_at`, the time of a listing's last change in Unix microseconds."""
-
 IMAGE: Final = "JSON"
 """The type of the file of an image."""
 
@@ -139,7 +136,7 @@ def _property_fields(names: Mapping[str, str]) -> Iterable[Part]:
             **{"many": True, "distinct": True, "on_delete": "clear"},
         },
         _text("youtube_video_id", "YouTube video"),
-        {"id": "updated_at", "type": UPDATED_AT, "label": "Updated at"},
+        {"id": "updated_at", "type": "Stamp", "label": "Updated at"},
     )
 
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auth.principal import Principal
+from auth.purposes import PROPERTIES
 from hub.services.registry import StoreRegistry
+from hub.services.stamping import stamps_of
 from hub.services.store_rules.effects import Effects, effects_of
-from stores.procedures import EntityKey
-from stores.protocol import Write
+from stores.protocol import Stamp, Write
 from stores.reference_checks import Substeps
 from stores.schema import StoreDefinition
 
@@ -39,6 +40,10 @@ class Surroundings:
     def stores_of(self, purpose: str) -> list[StoreDefinition]:
         return [each for each in self.registry.all() if each.purpose == purpose]
 
+    def stamps_of_listings(self) -> tuple[Stamp, ...]:
+        """Return the stamps that follow from writes to any store with a rule."""
+        return tuple(stamp for each in self.stores_of(PROPERTIES) for stamp in stamps_of(each))
+
 
 class StoreRule(ABC):
     """The rule of the store `definition` in one commit."""
@@ -54,11 +59,6 @@ class StoreRule(ABC):
     @property
     def fields(self) -> Sequence[str]:
         """The fields that it looks at."""
-        return ()
-
-    @property
-    def turns(self) -> tuple[EntityKey, ...]:
-        """Keys of what commits of this process should take turns at, rather than collide."""
         return ()
 
     @property

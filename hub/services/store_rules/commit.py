@@ -11,8 +11,7 @@ from hub.services.store_rules.images import ImageRule
 from hub.services.store_rules.properties import PropertyRule
 from hub.services.store_rules.reference_data import ReferenceDataRule
 from stores.errors import NotFound
-from stores.procedures import EntityKey
-from stores.protocol import DeleteMany, UpdateMany, Write
+from stores.protocol import DeleteMany, Stamp, UpdateMany, Write
 from stores.reference_checks import Substeps
 
 _RULES: Final[Mapping[str, type[StoreRule]]] = {PROPERTIES: PropertyRule, IMAGES: ImageRule}
@@ -50,8 +49,9 @@ class CommitRules:
         return any(rule.is_concerned for rule in self._of_stores.values() if rule is not None)
 
     @property
-    def turns(self) -> tuple[EntityKey, ...]:
-        return tuple(key for rule in self._of_stores.values() if rule is not None for key in rule.turns)
+    def stamps(self) -> tuple[Stamp, ...]:
+        """The stamps that may be taken for what follows from the writes: those of listings."""
+        return self._surroundings.stamps_of_listings() if self else ()
 
     @property
     def take_long(self) -> bool:

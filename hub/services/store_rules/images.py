@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
-from hub.services.stamping import stamp_change
+from hub.services.stamping import stamp_change, stamps_of
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.effects import Effect, altered_fields, names_set
 from hub.services.store_rules.main_images import MainImages
@@ -19,7 +19,7 @@ from hub.services.store_rules.touching import touch
 from stores.bounds import Limit
 from stores.computing import Compute, Computed
 from stores.errors import InvalidEntity, Violation
-from stores.procedures import EntityKey, Step, do, find
+from stores.procedures import Step, do, find
 from stores.protocol import UNBOUNDED, Insert, Update, UpdateMany, Upsert, Write
 from stores.query import In
 from stores.records import Entity, same
@@ -71,11 +71,6 @@ class ImageRule(StoreRule):
     def fields(self) -> Sequence[str]:
         return (LISTING, IS_MAIN, NUMBER)
 
-    @property
-    def turns(self) -> tuple[EntityKey, ...]:
-        # Which listings a commit concerns is not known before it begins.
-        return ((self.definition.name, "", ""),)
-
     def own(self, write: Write) -> Write:
         match write:
             case Insert():
@@ -123,8 +118,9 @@ class ImageRule(StoreRule):
     def after(self) -> Substeps:
         for is_main, ids in self._others.items():
             for piece in pieces(ids):
-                fields = stamp_change({IS_MAIN: is_main})
-                yield from do(UpdateMany(self.definition.name, In(("_id",), piece), fields, len(piece)))
+                where, fields = In(("_id",), piece), stamp_change({IS_MAIN: is_main})
+                stamps = stamps_of(self.definition)
+                yield from do(UpdateMany(self.definition.name, where, fields, len(piece), stamps=stamps))
         for relation in self.definition.relations:
             if relation.path == (LISTING,):
                 listings = self.surroundings.registry.get(relation.target)

@@ -11,15 +11,15 @@ from auth.errors import ReadOnlyField
 from auth.policy import reserved_to_others
 from hub.services.listings.stores import PUBLISHED
 from hub.services.listings.tombstones import TOMBSTONES
-from hub.services.stamping import own_entity
+from hub.services.stamping import own_entity, stamp_counter
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.effects import Effect, names_set
 from stores.computing import Compute, Computed
 from stores.errors import StoreError
-from stores.procedures import InsertMany, Lock, do, find
-from stores.protocol import DeleteMany, Insert, Update, UpdateMany, Upsert, Write
+from stores.procedures import InsertMany, Lock, do, find, take
+from stores.protocol import DeleteMany, Insert, Stamp, Update, UpdateMany, Upsert, Write
 from stores.query import In
-from stores.records import Entity, now_ms
+from stores.records import Entity
 from stores.reference_checks import Substeps, keys, pieces
 from stores.schema import StoreDefinition
 
@@ -112,9 +112,12 @@ class PropertyRule(StoreRule):
     def after(self) -> Substeps:
         for piece in pieces(self._tombs.removed):
             yield from do(DeleteMany(TOMBSTONES.name, In((NUMBER,), piece), len(piece)))
-        now = now_ms() * 1_000
-        for some in pieces(self._tombs.made.values()):
-            yield InsertMany(TOMBSTONES.name, [own_entity({**each, "at": now}, each["owner"]) for each in some])
+        if self._tombs.made:
+            # Of the same counter as those of the listings: a reader who has seen one misses no later tombstone.
+            first = yield from take(Stamp("at", stamp_counter(self.definition)), len(self._tombs.made))
+            for some in pieces(enumerate(self._tombs.made.values(), first)):
+                entities = [own_entity({**each, "at": at}, each["owner"]) for at, each in some]
+                yield InsertMany(TOMBSTONES.name, entities)
 
     # Fields of administrators.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hub.services.stamping import stamp_change
+from hub.services.stamping import stamp_change, stamps_of
 from stores.paths import Path
 from stores.procedures import do
 from stores.protocol import UNBOUNDED, UpdateMany
@@ -23,5 +23,5 @@ def touch(definition: StoreDefinition, path: Path, values: Iterable[Value], chan
     for piece in pieces(values):
         # A bound on those that share a value would tell an administrator of listings, not of what it renames.
         limit = len(piece) if path == _ID else UNBOUNDED
-        fields = stamp_change(changes or {})
-        yield from do(UpdateMany(definition.name, In(path, piece), fields, limit, forced=True))
+        fields, stamps = stamp_change(changes or {}), stamps_of(definition)
+        yield from do(UpdateMany(definition.name, In(path, piece), fields, limit, forced=True, stamps=stamps))
