@@ -148,8 +148,9 @@ async def test_multipart_forms(tenant: Tenant, number: int) -> None:
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 async def test_boundaries(tenant: Tenant, boundary: str) -> None:
-    for content in (parts(GOOD), b""):
-        await compare(tenant, content, MULTIPART + boundary)
+    content = parts(GOOD).replace(b"--x", b"--y z") if "y z" in boundary else parts(GOOD)
+    for sent in (content, b""):
+        await compare(tenant, sent, MULTIPART + boundary)
 
 
 async def test_all_writes_read_all_kinds_of_bodies(tenant: Tenant) -> None:
