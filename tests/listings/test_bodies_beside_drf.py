@@ -27,9 +27,9 @@ JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded",
 
 @pytest.fixture(scope="module", autouse=True)
 def _database() -> Iterator[None]:
-    drf.open_database()
+    drf.apart(drf.open_database)
     yield
-    drf.close_database()
+    drf.apart(drf.close_database)
 
 
 def text(value: Any, encoding: str = "utf-8") -> bytes:
@@ -100,7 +100,7 @@ async def said_by_hub(tenant: Tenant, content: bytes, content_type: str) -> tupl
 
 async def compare(tenant: Tenant, content: bytes, content_type: str) -> tuple[int, Json]:
     """Return what both say."""
-    status, theirs = drf.answer(content, content_type)
+    status, theirs = drf.apart(drf.answer, content, content_type)
     ours, said = await said_by_hub(tenant, content, content_type)
     sent = content_type[:100], content[:200]
     assert ours == status, (sent, said, theirs)
