@@ -89,7 +89,7 @@ MULTIPARTS = [
     b"--x--\r\n",
     parts(GOOD) + b"epilogue",
 ]
-BOUNDARIES = ["", "; boundary=", "; boundary=y z ", '; boundary=" "', "; boundary=" + "y" * 202, "; bound=x"]
+BOUNDARIES = ["", "; boundary=", '; boundary="y z"', '; boundary=" "', "; boundary=" + "y" * 202, "; bound=x"]
 
 
 async def said_by_hub(tenant: Tenant, content: bytes, content_type: str) -> tuple[int, Any]:
