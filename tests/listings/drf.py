@@ -3,10 +3,11 @@ serializers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Context, Decimal
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -17,6 +18,8 @@ from starlette.datastructures import UploadFile
 from hub.dialects.listings import fields
 from hub.dialects.listings import serializers as ours
 from tests.listings.drf_app import serializers  # that module configures Django, which must come first
+
+T = TypeVar("T")
 
 LABEL = "listings_in_django"
 ROOMS = MaxValueValidator(2_147_483_647)
@@ -227,6 +230,15 @@ def canonical(value: Any) -> Any:
         case list():
             return list(dict.fromkeys(map(canonical, value)))
     return value
+
+
+_thread = ThreadPoolExecutor(1)
+
+
+def apart(call: Callable[..., T], *args: Any) -> T:
+    """Return the result of a call in a thread without an event loop: within a loop, Django has one connection for each
+    task, and so one database."""
+    return _thread.submit(call, *args).result()
 
 
 def answer(content: bytes, content_type: str) -> tuple[int, Any]:

@@ -28,7 +28,6 @@ if not settings.configured:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         REST_FRAMEWORK={
             "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-            "DEFAULT_CONTENT_NEGOTIATION_CLASS": f"{__name__}.JsonAlone",
             "UNAUTHENTICATED_USER": None,
         },
     )
@@ -162,6 +161,9 @@ def make_tables() -> None:
 class JsonAlone(DefaultContentNegotiation):
     def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
         return renderers[0], renderers[0].media_type
+
+
+APIView.content_negotiation_class = JsonAlone  # the framework reads the setting before this module is complete
 
 
 class KeyAuthentication(BaseAuthentication):

@@ -27,9 +27,9 @@ JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded",
 
 @pytest.fixture(scope="module", autouse=True)
 def _database() -> Iterator[None]:
-    drf.open_database()
+    drf.apart(drf.open_database)
     yield
-    drf.close_database()
+    drf.apart(drf.close_database)
 
 
 def text(value: Any, encoding: str = "utf-8") -> bytes:
@@ -89,7 +89,7 @@ MULTIPARTS = [
     b"--x--\r\n",
     parts(GOOD) + b"epilogue",
 ]
-BOUNDARIES = ["", "; boundary=", "; boundary=y z ", '; boundary=" "', "; boundary=" + "y" * 202, "; bound=x"]
+BOUNDARIES = ["", "; boundary=", '; boundary="y z"', '; boundary=" "', "; boundary=" + "y" * 202, "; bound=x"]
 
 
 async def said_by_hub(tenant: Tenant, content: bytes, content_type: str) -> tuple[int, Any]:
@@ -100,7 +100,7 @@ async def said_by_hub(tenant: Tenant, content: bytes, content_type: str) -> tupl
 
 async def compare(tenant: Tenant, content: bytes, content_type: str) -> tuple[int, Json]:
     """Return what both say."""
-    status, theirs = drf.answer(content, content_type)
+    status, theirs = drf.apart(drf.answer, content, content_type)
     ours, said = await said_by_hub(tenant, content, content_type)
     sent = content_type[:100], content[:200]
     assert ours == status, (sent, said, theirs)
@@ -148,8 +148,9 @@ async def test_multipart_forms(tenant: Tenant, number: int) -> None:
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 async def test_boundaries(tenant: Tenant, boundary: str) -> None:
-    for content in (parts(GOOD), b""):
-        await compare(tenant, content, MULTIPART + boundary)
+    content = parts(GOOD).replace(b"--x", b"--y z") if "y z" in boundary else parts(GOOD)
+    for sent in (content, b""):
+        await compare(tenant, sent, MULTIPART + boundary)
 
 
 async def test_all_writes_read_all_kinds_of_bodies(tenant: Tenant) -> None:

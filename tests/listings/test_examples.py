@@ -127,7 +127,8 @@ async def reader(hub: Hub, tenant: Tenant, tmp_path: Path) -> Reader:
         '"you"': f'"{login}"',
         "your-username": login,
         "123456": CODE,
-        "12345": str(tenant.number),
+        "/12345/": f"/{tenant.number}/",
+        "UID=12345": f"UID={tenant.number}",
         "RW_xxx": await new_key(hub, tenant.platform.id, tenant.number, "RW"),
         "/path/to/photo.jpg": str(photo),
     }

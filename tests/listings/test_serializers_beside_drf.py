@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from hub.dialects.listings.refusals import InvalidFields
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import UploadFile
 
+from hub.dialects.listings.errors import InvalidFields
 from hub.dialects.listings.forms import Form
 from hub.dialects.listings.serializers import CHANGED_IMAGE, LISTING, NEW_IMAGE, VERIFICATION, Serializer
 from tests.listings import drf

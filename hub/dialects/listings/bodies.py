@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 
 from hub.dialects.base import read_body
 from hub.dialects.forms import MULTIPART, URLENCODED, FormLimits, InvalidForm, media_type, read_form
@@ -89,7 +89,7 @@ async def received(context: ListingsContext, call: Call, *, image: bool = False)
 def content_type_of(call: Call) -> ContentType:
     text = (call.header(b"content-type") or "").strip()
     if len(text) > LONGEST_MEDIA_TYPE:
-        return ContentType(text[:LONGEST_MEDIA_TYPE], None, "", None)
+        return ContentType(text, None, "", None)
     _, options = parse_options_header(text)
     charset, boundary = (options[name].decode("latin-1") if name in options else None for name in _OPTIONS)
     sent = media_type(call)
@@ -213,9 +213,11 @@ async def _multipart(context: ListingsContext, call: Call, kind: ContentType, *,
             if not image:
                 raise
             raise InvalidFields({"image": [too_many_bytes(MOST_IMAGE_BYTES)]}).at("MOST_IMAGE_BYTES") from None
-        yield Form(_parts(data))
+        yield Form([(name, await _part(value)) for name, value in data.multi_items()])
 
 
-def _parts(data: FormData) -> list[tuple[str, str | UploadFile]]:
-    """Return the parts of a form, except fields of files in which none was chosen."""
-    return [(name, value) for name, value in data.multi_items() if not isinstance(value, UploadFile) or value.filename]
+async def _part(value: str | UploadFile) -> str | UploadFile:
+    """Return the value of a part. A field for a file in which none was chosen is an empty text."""
+    if isinstance(value, str) or value.filename:
+        return value
+    return (await value.read(MOST_FIELD_BYTES)).decode(errors="replace")
