@@ -45,9 +45,15 @@ BUILT_IN: Final = (
         "users",
         frozenset({"GET", "PATCH"}),
         {"_id": ME},
-        readonly=frozenset({"login", "login_key", "roles", "disabled", "group"}),
+        readonly=frozenset({"login", "login_key", "roles", "disabled", "group", "subscription_tier"}),
     ),
     Grant("tokens", frozenset({"GET", "POST", "PATCH", "DELETE"}), {"owner": ME}),
+    Grant(
+        "keys",
+        frozenset({"GET", "POST", "PATCH", "DELETE"}),
+        {"owner": ME},
+        readonly=frozenset({"scope", "user"}),
+    ),
     Grant("sessions", frozenset({"GET", "DELETE"}), {"owner": ME}),
     Grant("signins", frozenset({"GET"}), {"owner": ME}),
 )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from auth.scopes import WRITING, Scopes
 from auth.system_stores import SYSTEM_STORES
 from auth.view import View
 from stores.schema import StoreDefinition
 
-CredentialKind = Literal["session", "access", "token", "control"]
+CredentialKind = Literal["session", "access", "token", "key", "control"]
+
+CREDENTIAL_STORES: Final[Mapping[CredentialKind, str]] = {
+    "session": "sessions",
+    "access": "sessions",
+    "token": "tokens",
+    "key": "keys",
+}
+"""The system store of each kind of credential that is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +28,8 @@ class Principal:
 
     `branch` is the chain of groups from the user's own up to the root; it is stamped on entities that the user creates.
     `role_scopes` is None for a user without roles, who may use every store that is not a system store. `token_scopes`
-    is None unless the credential narrows the rights of its user. `expires` is Unix ms.
+    is None unless the credential narrows the rights of its user. `expires` is Unix ms. The principal of a key is no
+    administrator, whoever its user is.
     """
 
     user_id: str

@@ -5,14 +5,15 @@ Principals are cached until something that they depend on changes. Code that mak
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from auth.errors import Forbidden, Unauthenticated
 from auth.groups import chain_of, find_one
-from auth.principal import CredentialKind, Principal
+from auth.keys import SCOPES, KeyHolder, is_secret, key_of, scope_of
+from auth.principal import CREDENTIAL_STORES, CredentialKind, Principal
+from auth.principal_cache import Loads, PrincipalCache
 from auth.scopes import BadScope, Scopes, parse_scopes
 from auth.secrets import digest
 from auth.system_stores import ADMIN_ROLE
@@ -21,14 +22,22 @@ from stores.protocol import Engine
 from stores.query import NOTHING, And, Equal, In, Not, Query
 from stores.records import Change, Entity, difference, is_id, now_ms
 
+T = TypeVar("T")
+
 ATTEMPTS = 100
 """Maximum reads of one principal while its data keeps changing."""
 
 BOOKKEEPING = frozenset({"name", "last_used", "address", "agent", "_at", "_rev"})
-"""Fields of sessions and tokens that no principal depends on: the name of a token, and records of use."""
+"""Fields of credentials that no principal depends on: the name of a token, and records of use."""
 
-OF_USER = frozenset({"login", "group", "roles", "disabled"})
-"""Fields of a user that its principals depend on."""
+OF_USER = frozenset({"login", "group", "roles", "disabled", "number"})
+"""Fields of a user that its principals, or the holders of its keys, depend on."""
+
+BOOKKEEPING_OF_KEYS = BOOKKEEPING - {"name"}
+"""Fields of keys that no holder depends on: APIs show the name of a key."""
+
+CREDENTIALS = frozenset(CREDENTIAL_STORES.values())
+"""The system stores of credentials."""
 
 FOREVER = 2**62
 """Value of `expires` for credentials that do not expire."""
@@ -39,7 +48,7 @@ CONTROL_ID = ""
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A session or token as stored."""
+    """A session, token or key as stored."""
 
     id: str
     user_id: str
@@ -48,51 +57,9 @@ class Credential:
     scopes: Scopes | None
 
 
-class Loads:
-    """Records which users and credentials change while principals are being read.
-
-    It holds at most `most` ids. Beyond that, all principals count as changed.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.generation = 0
-        self._most = most
-        self._running = 0
-        self._all_changed = 0
-        self._changed: dict[str, int] = {}  # generation by id
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._changed.clear()
-
-    def invalidate(self, id: str) -> None:
-        if not self._running:
-            return
-        if len(self._changed) >= self._most:
-            self.invalidate_all()
-            return
-        self.generation += 1
-        self._changed[id] = self.generation
-
-    def invalidate_all(self) -> None:
-        self.generation += 1
-        self._all_changed = self.generation
-        self._changed.clear()
-
-    def is_valid(self, principal: Principal, began: int) -> bool:
-        """Return whether nothing that the principal depends on has changed since generation `began`."""
-        ids = (principal.user_id, principal.credential_id)
-        return self._all_changed <= began and all(self._changed.get(id, 0) <= began for id in ids)
-
-
 class Resolver:
-    """Resolves credentials, with a cache of at most `remembered` principals.
+    """Resolves credentials, with a cache of at most `remembered` principals, and another for as many keys: no call of
+    one kind can find what the other has cached.
 
     `control` is a credential that only this process knows, for the command line. It resolves to the oldest
     administrator.
@@ -101,40 +68,56 @@ class Resolver:
     def __init__(self, engine: Engine, remembered: int = 10_000, control: str | None = None) -> None:
         self._engine = engine
         self._control = digest(control) if control else None
-        self._remembered = remembered
-        self._cache: OrderedDict[str, Principal] = OrderedDict()
-        self._key_of: dict[str, str] = {}  # by credential id
-        self._keys_of_user: dict[str, set[str]] = defaultdict(set)
+        self._principals = PrincipalCache[Principal](remembered, lambda principal: principal)
+        self._holders = PrincipalCache[KeyHolder](remembered, lambda holder: holder.principal)
         self._loads = Loads(remembered)
 
     async def resolve(self, credential: str) -> Principal:
-        """Return the principal of a session cookie or Bearer token. Raises Unauthenticated."""
-        key = digest(credential)
-        principal = self._cache.get(key)
+        """Return the principal of a session cookie or Bearer token. Raises Unauthenticated, for an API key too."""
+        hashed = digest(credential)
+        principal = self._principals.get(hashed)
         if principal is None:
-            principal = await self._load(key)
-        if principal.expires <= now_ms():
-            raise Unauthenticated("the credential has expired")
+            principal = await self._load(hashed, self._principals, self._read)
+        _check_expiry(principal)
         return principal
+
+    async def resolve_key(self, credential: str, kind: str) -> KeyHolder:
+        """Return the holder of an active API key of this kind. Raises Unauthenticated, for any other credential too."""
+        if not is_secret(credential):
+            raise Unauthenticated("not a key")
+        hashed = digest(credential)
+        holder = self._holders.get(hashed)
+        if holder is None:
+            holder = await self._load(hashed, self._holders, self._read_holder)
+        _check_expiry(holder.principal)
+        if holder.key.kind != kind:
+            raise Unauthenticated("a key of another kind")
+        return holder
 
     async def principal_of(self, user_id: str, credential: Credential) -> Principal:
         """Return the principal for a user, with its roles and groups.
 
         Raises Unauthenticated if the user does not exist or is disabled.
         """
+        return await self._principal(await self._active_user(user_id), credential)
+
+    async def _active_user(self, user_id: str) -> Entity:
         user = await find_one(self._engine, "users", user_id) if is_id(user_id) else None
         if user is None or user.get("disabled"):
             raise Unauthenticated("no such user")
+        return user
+
+    async def _principal(self, user: Entity, credential: Credential) -> Principal:
         roles = await read_roles(self._engine, user.get("roles"))
         group = user.get("group")
         group = group if isinstance(group, str) else None  # another program may have stored anything
         return Principal(
-            user_id=user_id,
+            user_id=user["_id"],
             login=str(user.get("login") or ""),  # another program may have made a user without one
             group=group,
             branch=await chain_of(self._engine, group),
             roles=tuple(role["_id"] for role in roles),
-            admin=any(role["name"] == ADMIN_ROLE for role in roles),
+            admin=credential.kind != "key" and any(role["name"] == ADMIN_ROLE for role in roles),
             role_scopes=role_scopes(roles) if user.get("roles") else None,
             token_scopes=credential.scopes,
             kind=credential.kind,
@@ -152,69 +135,61 @@ class Resolver:
 
     def forget_all(self) -> None:
         self._loads.invalidate_all()
-        self._cache.clear()
-        self._key_of.clear()
-        self._keys_of_user.clear()
+        self._principals.clear()
+        self._holders.clear()
 
     def forget_entity(self, store: str, id: str) -> None:
         if store in ("roles", "groups"):
             self.forget_all()
         elif store == "users":
             self.forget_user(id)
-        elif store in ("tokens", "sessions"):
+        elif store in CREDENTIALS:
             self._forget_credential(id)
 
     def forget_user(self, id: str) -> None:
         """Drop the principals of one user, for all credentials."""
         self._loads.invalidate(id)
-        for key in list(self._keys_of_user.get(id, ())):
-            self._drop(key)
+        self._principals.forget_user(id)
+        self._holders.forget_user(id)
         if self._control is not None:  # any user may now be the oldest administrator
             self._forget_credential(CONTROL_ID)
 
     def _forget_credential(self, id: str) -> None:
         self._loads.invalidate(id)
-        key = self._key_of.get(id)
-        if key is not None:
-            self._drop(key)
+        self._principals.forget_credential(id)
+        self._holders.forget_credential(id)
 
-    async def _load(self, key: str) -> Principal:
-        """Read a principal, and read it again if something that it depends on changes meanwhile.
+    async def _load(self, hashed: str, cache: PrincipalCache[T], read: Callable[[str], Awaitable[T]]) -> T:
+        """Read what a credential stands for, and read it again if something that it depends on changes meanwhile.
 
         A live session that starts with the old state would not be notified of such a change.
         """
         with self._loads.running():
             for _ in range(ATTEMPTS):
                 began = self._loads.generation
-                principal = await self._read(key)
-                if self._loads.is_valid(principal, began):
-                    self._remember(key, principal)
-                    return principal
+                found = await read(hashed)
+                if self._loads.is_valid(cache.principal_of(found), began):
+                    cache.remember(hashed, found)
+                    return found
         raise Unavailable("users, groups and roles change faster than they can be read")
 
-    def _remember(self, key: str, principal: Principal) -> None:
-        self._drop(key)  # another request may have read it at the same time
-        self._cache[key] = principal
-        self._key_of[principal.credential_id] = key
-        self._keys_of_user[principal.user_id].add(key)
-        if len(self._cache) > self._remembered:
-            self._drop(next(iter(self._cache)))
-
-    def _drop(self, key: str) -> None:
-        principal = self._cache.pop(key, None)
-        if principal is None:
-            return
-        self._key_of.pop(principal.credential_id, None)
-        keys = self._keys_of_user[principal.user_id]
-        keys.discard(key)
-        if not keys:
-            del self._keys_of_user[principal.user_id]
-
-    async def _read(self, key: str) -> Principal:
-        credential = await self._credential(key)
+    async def _read(self, hashed: str) -> Principal:
+        credential = await self._credential(hashed)
         if credential is None:
             raise Unauthenticated("unknown credential")
         return await self.principal_of(credential.user_id, credential)
+
+    async def _read_holder(self, hashed: str) -> KeyHolder:
+        for found in await self._engine.entities("keys", Query(Equal(("digest",), hashed), limit=1)):
+            credential = _credential_of("keys", found)
+            user = await self._active_user(credential.user_id)
+            number = user.get("number")
+            return KeyHolder(
+                await self._principal(user, credential),
+                key_of(found, credential.expires),
+                number if isinstance(number, int) else None,
+            )
+        raise Unauthenticated("unknown key")
 
     async def confirm(self, principal: Principal) -> None:
         """Check in the database that the principal still has its rights, because its request may have taken long.
@@ -223,7 +198,7 @@ class Resolver:
         """
         if principal.kind == "control":
             return
-        store = "tokens" if principal.kind == "token" else "sessions"
+        store = CREDENTIAL_STORES[principal.kind]
         found = await find_one(self._engine, store, principal.credential_id)
         if found is None:
             raise Unauthenticated("the credential has ended")
@@ -242,24 +217,33 @@ class Resolver:
             return str(user["_id"])
         raise Unauthenticated("there is no administrator")
 
-    async def _credential(self, key: str) -> Credential | None:
-        if key == self._control:
+    async def _credential(self, hashed: str) -> Credential | None:
+        if hashed == self._control:
             return Credential(CONTROL_ID, await self.first_admin(), "control", FOREVER, None)
-        query = Query(Equal(("digest",), key), limit=1)
+        query = Query(Equal(("digest",), hashed), limit=1)
         for store in ("sessions", "tokens"):
             for found in await self._engine.entities(store, query):
                 return _credential_of(store, found)
         return None
 
 
+def _check_expiry(principal: Principal) -> None:
+    if principal.expires <= now_ms():
+        raise Unauthenticated("the credential has expired")
+
+
 def _credential_of(store: str, found: Entity) -> Credential:
-    """Return the credential for a stored session or token."""
+    """Return the credential for a stored session, token or key. Raises Unauthenticated for a key that is not active."""
     if store == "sessions":
         kind: CredentialKind = "access" if found.get("kind") == "access" else "session"
         return Credential(found["_id"], found["user"], kind, found["expires"], None)
     expires = found.get("expires")
     expires = FOREVER if expires is None else expires
-    return Credential(found["_id"], found["user"], "token", expires, _token_scopes(found))
+    if store == "tokens":
+        return Credential(found["_id"], found["user"], "token", expires, _token_scopes(found))
+    if found.get("active") is not True:
+        raise Unauthenticated("the key is not active")
+    return Credential(found["_id"], found["user"], "key", expires, SCOPES[scope_of(found)])
 
 
 def _rights_of(principal: Principal) -> tuple[object, ...]:
@@ -276,10 +260,11 @@ def alters_principals(change: Change) -> bool:
         if change.op == "insert":
             return False
         return change.op != "update" or not OF_USER.isdisjoint(difference(change.before, change.after))
-    if change.store in ("tokens", "sessions"):
+    if change.store in CREDENTIALS:
         if change.op == "insert":
             return False
-        return change.op != "update" or not difference(change.before, change.after).keys() <= BOOKKEEPING
+        ignored = BOOKKEEPING_OF_KEYS if change.store == "keys" else BOOKKEEPING
+        return change.op != "update" or not difference(change.before, change.after).keys() <= ignored
     return change.store in ("roles", "groups")
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
+from stores.bounds import Limit
 from stores.field import Field
 from stores.schema import StoreDefinition
 
 ADMIN_ROLE: Final = "admin"
+
+FREE_TIER: Final = "free"
+"""The subscription tier of a new user."""
+
+MOST_KEY_ORIGINS: Final[Annotated[int, Limit("key", "hostnames in `allowed_origins`", "400")]] = 100
 
 USERS: Final = StoreDefinition(
     "users",
@@ -19,13 +25,16 @@ USERS: Final = StoreDefinition(
         Field("password", "Text", hidden=True),
         Field("roles", "JSON"),
         Field("disabled", "Boolean"),
+        Field("number", "Serial"),
+        Field("subscription_tier", "Text", default=FREE_TIER),
     ),
     open=False,
     indexes=("roles",),
     system=True,
 )
 """`login_key` is the form of a login that is compared, without case. The group of a user is the system field `group` of
-its own entity. That field is writable only in this store."""
+its own entity. That field is writable only in this store. `number` identifies the user in APIs that have numbers for
+ids."""
 
 GROUPS: Final = StoreDefinition(
     "groups",
@@ -57,6 +66,25 @@ TOKENS: Final = StoreDefinition(
     open=False,
     system=True,
 )
+
+KEYS: Final = StoreDefinition(
+    "keys",
+    (
+        Field("name", "Text", required=True, search=True),
+        Field("kind", "Select", required=True, index=True, options=(("listings", "Listings API"),)),
+        Field("scope", "Select", required=True, options=(("R", "Read"), ("RW", "Read and write")), default="R"),
+        Field("user", "Text", index=True),
+        Field("allowed_origins", "Text", many=True, max_items=MOST_KEY_ORIGINS),
+        Field("expires", "JSON"),
+        Field("active", "Boolean", required=True, default=True),
+        Field("prefix", "Text"),
+        Field("digest", "Text", hidden=True, unique=True),
+        Field("last_used", "Number"),
+    ),
+    open=False,
+    system=True,
+)
+"""Keys open one API each, that of their `kind`; the platform API and the live endpoint take none."""
 
 SESSIONS: Final = StoreDefinition(
     "sessions",
@@ -121,5 +149,5 @@ DEFINITIONS: Final = StoreDefinition(
 )
 
 SYSTEM_STORES: Final = {
-    d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, SESSIONS, SECOND_FACTORS, SIGNINS, DEFINITIONS)
+    d.name: d for d in (USERS, GROUPS, ROLES, TOKENS, KEYS, SESSIONS, SECOND_FACTORS, SIGNINS, DEFINITIONS)
 }

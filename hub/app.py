@@ -40,7 +40,9 @@ from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService, WriteLimits
 from hub.services.expansion import Expansions
+from hub.services.keys import KeyIssuer
 from hub.services.password_reset import PasswordReset
+from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
@@ -172,7 +174,8 @@ def assemble(settings: Settings) -> Hub:
         metrics.limit_reached,
     )
     mailer = make_mailer(settings)
-    hooks = system_hooks(engine, registry, credentials, settings.max_tokens_per_user, settings.max_matches)
+    issuer = KeyIssuer(engine, settings.max_keys_per_user)
+    hooks = system_hooks(engine, registry, credentials, issuer, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine, registry)
     entities = EntityService(engine, registry, resolver, hooks, write_limits_of(settings), long_lists)
@@ -186,6 +189,7 @@ def assemble(settings: Settings) -> Hub:
         credentials=credentials,
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
+        registration=Registration(engine, issuer, key.key, mailer, settings.register_code_seconds),
         mailer=mailer,
         entities=entities,
         batch=BatchService(engine, registry, entities),

@@ -24,8 +24,10 @@ from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.expansion import Expansions
 from hub.services.password_reset import PasswordReset
+from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
+from hub.services.user_numbers import number_users
 from hub.settings import Settings
 from realtime.session_registry import SessionRegistry
 from stores.errors import HistoryGone, StoreError
@@ -65,6 +67,7 @@ class Hub:
     credentials: Credentials
     second_factors: SecondFactors
     resets: PasswordReset
+    registration: Registration
     mailer: Mailer
     entities: EntityService
     batch: BatchService
@@ -92,8 +95,10 @@ class Hub:
             stack.push_async_callback(self.engine.close)
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
+            await when_available(self.registration.open)
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
+            await when_available(partial(number_users, self.engine))  # before a new administrator gets a number
             admin = self.settings.admin_password.get_secret_value()
             if self.makes_administrator:
                 login, least = self.settings.admin_login, self.settings.password_length
@@ -107,6 +112,7 @@ class Hub:
                 self.session_registry.run(),
                 self.mailer.run(),
                 self.resets.run(),
+                self.registration.run(),
             )
             for job in (*jobs, give_back_memory()):
                 task = asyncio.create_task(job)
@@ -168,8 +174,8 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.settings.sweep_interval)
-            for sweep in (self.engine.sweep, self.accounts.sweep):
-                # Each for itself: while one fails every time, the other still does its work.
+            for sweep in (self.engine.sweep, self.accounts.sweep, self.registration.sweep):
+                # Each for itself: while one fails every time, the others still do their work.
                 try:
                     await sweep(now_ms())
                 except StoreError as error:

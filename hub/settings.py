@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     # At least what OWASP recommends for the passes that argon2 makes over it, three.
     password_memory_kib: Annotated[int, Field(ge=12_288, le=1_048_576)] = 65_536
     reset_ends_tokens: bool = True
+    register_code_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
     trusted_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: str = "127.0.0.1"
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
     max_long_lists_per_user: Annotated[Positive, Limit("user", "long lists", "429")] = 32
     max_slow_reads_per_user: Annotated[Positive, Limit("user", "slow reads that wait", "503")] = 32
     max_tokens_per_user: Annotated[Positive, Limit("user", "tokens", "400")] = 1_000
+    max_keys_per_user: Annotated[Positive, Limit("user", "keys", "400")] = 1_000
     max_sessions_per_user: Annotated[Positive, Limit("user", "sessions", "the oldest goes")] = 1_000
     max_filter_nodes: Annotated[Positive, Limit("filter", "conditions", "400")] = 1_000
     max_filter_depth: Annotated[int, Field(ge=1, le=100), Limit("filter", "levels", "400")] = 16

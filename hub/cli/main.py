@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 import typer.main
 
+from hub.cli.api_keys import keys
 from hub.cli.doctor import doctor
 from hub.cli.exports import export
 from hub.cli.fields import fields
@@ -54,6 +55,7 @@ app.command("serve")(serve)
 users.command("admin")(make_admin)
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")
+app.add_typer(keys, name="key")
 app.add_typer(stores, name="store")
 app.add_typer(fields, name="field")
 app.add_typer(secret, name="secret")

@@ -42,11 +42,11 @@ def make_admin(
 async def _in_database(settings: Settings, login: str, password: str | None) -> bool:
     # Imported here: it takes half a second, which other commands do not need.
     from auth.secrets import Passwords
-    from auth.system_stores import ROLES, SESSIONS, TOKENS, USERS
+    from auth.system_stores import KEYS, ROLES, SESSIONS, TOKENS, USERS
     from hub.services.rescue import CannotRescue, make_administrator
 
     async with opened_database(settings) as engine:
-        for store in (USERS, ROLES, SESSIONS, TOKENS):
+        for store in (USERS, ROLES, SESSIONS, TOKENS, KEYS):
             await engine.define(store)
         try:
             passwords = Passwords(settings.password_memory_kib)

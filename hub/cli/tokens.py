@@ -74,19 +74,19 @@ async def revoke(
 
     Example: hub token revoke dashboard --yes
     """
-    id = token if is_id(token) else await the_only(client, token)
+    id = token if is_id(token) else await the_only(client, "token", token)
     confirm(f"Revoke the token {token}?", yes)
     await client.call("DELETE", f"/tokens/{id}")
     say(f"token {token} revoked")
 
 
-async def the_only(client: Client, name: str) -> str:
-    """Return the id of the only token with this name. Raises Failure."""
-    found = [token["_id"] for token in await client.all("tokens") if token["name"] == name]
+async def the_only(client: Client, credential: str, name: str) -> str:
+    """Return the id of the only `credential`, a token or a key, with this name. Raises Failure."""
+    found = [each["_id"] for each in await client.all(f"{credential}s") if each["name"] == name]
     if len(found) > 1:
-        raise Failure(f"{len(found)} tokens are called {name}: give the id of one: {', '.join(found)}")
+        raise Failure(f"{len(found)} {credential}s are called {name}: give the id of one: {', '.join(found)}")
     if not found:
-        raise Failure(f"no token with the name {name!r}")
+        raise Failure(f"no {credential} with the name {name!r}")
     return str(found[0])
 
 
@@ -103,7 +103,7 @@ def cells(token: Entity) -> tuple[object, ...]:
 
 
 def ending(expires: object) -> str:
-    """Return when a token expires, or that it has expired."""
+    """Return when a token or key expires, or that it has expired."""
     over = isinstance(expires, int) and expires <= now_ms()
     return f"{day(expires)}, expired" if over else day(expires)
 

@@ -81,7 +81,7 @@ async def set_password(
     password_stdin: PasswordStdin = False,
     generate: Generate = False,
 ) -> None:
-    """Set a user's password, and end the user's sessions and tokens.
+    """Set a user's password, and end the user's sessions, tokens and keys.
 
     Example: hub user password ada --generate
     """
@@ -89,7 +89,7 @@ async def set_password(
     chosen = read_password(password, password_stdin, generate)
     await client.call("PATCH", f"/users/{user['_id']}", {"password": chosen})
     say(f"password of {login} changed")
-    note("its sessions have ended, and its tokens too unless HUB_RESET_ENDS_TOKENS is false")
+    note("its sessions have ended, and its tokens and keys too unless HUB_RESET_ENDS_TOKENS is false")
     show_generated(chosen, generate)
 
 
@@ -113,7 +113,7 @@ async def switch_off_totp(client: Client, login: Login) -> None:
 @users.command("disable")
 @on_hub
 async def disable(client: Client, login: Login) -> None:
-    """Disable a user and its sessions and tokens. Its entities stay.
+    """Disable a user and its sessions, tokens and keys. Its entities stay.
 
     Example: hub user disable ada
     """

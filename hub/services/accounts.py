@@ -14,7 +14,7 @@ from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import CodeRequired, TooManyAttempts, Unauthenticated
 from auth.groups import chain_of
 from auth.policy import authorize
-from auth.principal import Principal
+from auth.principal import CREDENTIAL_STORES, Principal
 from auth.resolver import Resolver
 from auth.secrets import PREFIX_LENGTH, Passwords, digest, new_credential
 from auth.system_stores import SYSTEM_STORES
@@ -236,21 +236,24 @@ class Accounts:
 
     async def end_others(self, principal: Principal, *, tokens: bool) -> int:
         """End the user's other sessions, and with `tokens` its tokens; return their number. Raises Forbidden."""
-        stores = ("sessions", "tokens") if tokens else ("sessions",)
-        for store in stores:
+        also = ("tokens",) if tokens else ()
+        for store in ("sessions", *also):
             authorize(principal, SYSTEM_STORES[store], "DELETE")
-        ended = ended_credentials(principal.user_id, tokens=tokens, but=principal.credential_id)
+        ended = ended_credentials(principal.user_id, *also, but=principal.credential_id)
         written = await self._engine.commit(ended, principal.user_id)
         self._resolver.forget_user(principal.user_id)
         return sum(each.count for each in written)
 
     def note_use(self, principal: Principal, call: Caller) -> None:
         """Record when and from where a session or token was last used, at a resolution of one hour. It runs in the
-        background; after a failure the next use is recorded instead."""
+        background; after a failure the next use is recorded instead. Of a key only the time is recorded: pages that
+        use one send it from the browsers of their visitors."""
         now = now_ms()
         if principal.kind == "control" or not self._is_due(principal.credential_id, now):
             return
-        use = {"last_used": now, "address": call.address[:200], "agent": agent_of(call)}
+        use: Entity = {"last_used": now}
+        if principal.kind != "key":
+            use |= {"address": call.address[:200], "agent": agent_of(call)}
         task = asyncio.create_task(self._note(principal, use))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
@@ -267,7 +270,7 @@ class Accounts:
         return True
 
     async def _note(self, principal: Principal, use: Entity) -> None:
-        store = "tokens" if principal.kind == "token" else "sessions"
+        store = CREDENTIAL_STORES[principal.kind]
         try:
             await self._engine.commit([Update(store, principal.credential_id, use)], None)
         except NotFound:

@@ -12,9 +12,9 @@ from auth.names import BadName, login_key, password_fault
 from auth.principal import Principal
 from auth.resolver import FOREVER
 from auth.secrets import Passwords
-from auth.system_stores import ADMIN_ROLE
+from auth.system_stores import ADMIN_ROLE, FREE_TIER, USERS
 from hub.services.logins import stored_login
-from hub.services.stamping import stamp_new
+from hub.services.stamping import serials_of, stamp_new
 from stores.errors import CannotOpen, DuplicateValue, NotFound, StaleRevision
 from stores.protocol import Engine, Insert, Update
 from stores.query import And, Equal, In, Not, Query
@@ -45,13 +45,15 @@ async def ensure_admin(engine: Engine, passwords: Passwords, login: str, passwor
     given = password or secrets.token_urlsafe(max(12, least))
     names = checked_names(login, given, least)
     nobody = Principal("", login, None, (), (), True, None, None, "control", "", FOREVER)
-    user = stamp_new({**names, "name": "Administrator", "email": None, "disabled": False}, nobody, ())
+    fields = {"name": "Administrator", "email": None, "disabled": False, "subscription_tier": FREE_TIER}
+    user = stamp_new({**names, **fields}, nobody, ())
     me = nobody_to_owner(user["_id"])
     role = (
         roles[0] if roles else stamp_new({"name": ADMIN_ROLE, "scopes": ["* /*"]}, nobody, ()) | {"owner": user["_id"]}
     )
     user |= me | {"roles": [role["_id"]], "password": await passwords.hash(given)}
-    writes = [Insert("users", user)] if roles else [Insert("roles", role), Insert("users", user)]
+    made = Insert("users", user, serials_of(USERS))
+    writes = [made] if roles else [Insert("roles", role), made]
     try:
         await when_available(partial(engine.commit, writes, user["_id"]))
     except DuplicateValue:

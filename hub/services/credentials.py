@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 from auth.attempts import LoginAttempts, LoginQueue
 from auth.errors import Explained
@@ -21,12 +21,16 @@ from stores.records import Change, Entity
 PROOF = "current_password"
 """Member of a body with the current password. It is checked and not stored."""
 
+LONG_LIVED: Final = ("tokens", "keys")
+"""The stores of credentials with which programs act as a user."""
+
 _ACCOUNT = "user:"
 """Prefix of the keys under which guesses of current passwords are counted."""
 
 
 class Credentials:
-    """`least`: characters of a new password. `ends_tokens`: whether a new password ends tokens as well as sessions."""
+    """`least`: characters of a new password. `ends_tokens`: whether a new password ends tokens and keys as well as
+    sessions."""
 
     def __init__(
         self,
@@ -112,25 +116,31 @@ class Credentials:
     def ended(self, principal: Principal, before: Entity, fields: Entity) -> list[Write]:
         """Return the writes that end credentials after a change of the user.
 
-        A new password ends every session and, depending on the settings, every token, except the caller's credential.
-        Disabling the user ends the sessions.
+        A new password ends every session and, depending on the settings, every token and key, except the caller's
+        credential. Disabling the user ends the sessions.
         """
         if "password" not in fields and not fields.get("disabled"):
             return []
-        tokens = "password" in fields and self._ends_tokens
-        return ended_credentials(before["_id"], tokens=tokens, but=principal.credential_id)
+        stores = self._long_lived if "password" in fields else ()
+        return ended_credentials(before["_id"], *stores, but=principal.credential_id)
 
     def ended_by_reset(self, user: Entity) -> list[Write]:
-        """Return the writes after a reset: they end every session, and every token unless the settings keep tokens."""
-        return ended_credentials(user["_id"], tokens=self._ends_tokens)
+        """Return the writes after a reset: they end every session, and every token and key unless the settings keep
+        them."""
+        return ended_credentials(user["_id"], *self._long_lived)
+
+    @property
+    def _long_lived(self) -> tuple[str, ...]:
+        """The stores of the credentials that a new password ends besides sessions."""
+        return LONG_LIVED if self._ends_tokens else ()
 
 
-def ended_credentials(user_id: str, *, tokens: bool, but: str = "") -> list[Write]:
-    """Return writes that end a user's sessions, and with `tokens` its tokens, except the credential with the id `but`.
-    The user's guard orders them with sessions that are about to begin."""
+def ended_credentials(user_id: str, *stores: str, but: str = "") -> list[Write]:
+    """Return writes that end a user's sessions, and its credentials in `stores`, except the credential with the id
+    `but`. The user's guard orders them with credentials that are about to begin."""
     mine = Equal(("user",), user_id)
     where = And((mine, Not(Equal(("_id",), but)))) if but else mine
-    stores = ("sessions", "tokens") if tokens else ("sessions",)
+    stores = ("sessions", *stores)
     return [expect.user_exists(user_id), *(DeleteMany(store, where, UNBOUNDED) for store in stores)]
 
 

@@ -367,7 +367,8 @@ class EntityService:
         made = await prepare(replaced, self._engine)
         if made.before is not None:
             revs = revision_of(made.before, revs)
-        emptied = view.definition.by_id.keys() - view.hidden - ASSIGNED - made.fields.keys()
+        kept = view.hidden | view.definition.serial_names | ASSIGNED
+        emptied = view.definition.by_id.keys() - kept - made.fields.keys()
         return await self._system.change(principal, view, id, body, made.fields, revs, emptied=emptied)
 
     def _user_ids(self, users: object) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auth.groups import inside
-from auth.principal import Principal
+from auth.principal import CREDENTIAL_STORES, Principal
 from stores.protocol import Expect
 from stores.query import And, Equal, Filter, In, Not
 from stores.records import Entity
@@ -44,15 +44,21 @@ def credential_is_good(principal: Principal, user: str) -> list[Expect]:
     """Expect that the user exists and that the caller's credential has not been ended meanwhile."""
     expected = [user_exists(user)]
     if principal.kind != "control":
-        store = "tokens" if principal.kind == "token" else "sessions"
+        store = CREDENTIAL_STORES[principal.kind]
         guard = user_guard(principal.user_id)
         expected.append(Expect(store, Equal(("_id",), principal.credential_id), guard=guard))
     return expected
 
 
-def tokens_are_few(user: str, most: int) -> Expect:
-    """Expect that the user has at most `most` tokens. It must follow the writes that create tokens."""
-    return Expect("tokens", Equal(("user",), user), least=0, most=most, guard=user_guard(user))
+def user_is_active(user: str) -> Expect:
+    """Expect that the user exists and is not disabled."""
+    where = And((Equal(("_id",), user), Not(Equal(("disabled",), True))))
+    return Expect("users", where, guard=user_guard(user))
+
+
+def credentials_are_few(store: str, user: str, most: int) -> Expect:
+    """Expect that the user has at most `most` tokens or keys. It must follow the writes that create them."""
+    return Expect(store, Equal(("user",), user), least=0, most=most, guard=user_guard(user))
 
 
 def user_is_gone(user: str) -> Expect:

@@ -51,10 +51,11 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
 
 def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a
-    renamed store continues its numbers, and a new store under an old name starts again."""
+    renamed store continues its numbers, and a new store under an old name starts again. The names of system stores are
+    fixed, and no id of a definition."""
     if not definition.serials:
         return ()
-    counter = f"{definition.id}.{{}}"
+    counter = f"{definition.id or definition.name}.{{}}"
     return tuple(
         Serial(each.id, counter.format(each.id), 1 if each.start is None else each.start) for each in definition.serials
     )

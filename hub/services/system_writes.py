@@ -19,7 +19,7 @@ from hub.services.operators import as_fields
 from hub.services.reference_keeper import ReferenceKeeper
 from hub.services.retrying import retry_on_current, retry_unexpected
 from hub.services.shared_reads import SharedReads
-from hub.services.stamping import stamp_change
+from hub.services.stamping import serials_of, stamp_change
 from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.violations import of_item
 from hub.services.written import text_of, texts_of
@@ -54,7 +54,7 @@ class SystemStoreWrites:
     def check_key(self, store: str) -> None:
         """Raise BadRequest if creations in the store cannot be repeated by an idempotency key."""
         if not self._hooks[store].repeatable:
-            raise BadRequest("Idempotency-Key", "A token's secret is not kept, so its answer cannot be repeated.")
+            raise BadRequest("Idempotency-Key", "A secret is not kept, so this answer cannot be repeated.")
 
     async def create(
         self,
@@ -74,7 +74,8 @@ class SystemStoreWrites:
             prepared = await prepare_all(hooks, principal, bodies, entities, indexed=indexed)
             also = await _accompanying(prepared)
             await self._resolver.confirm(principal)
-            writes: list[Write] = [Insert(store, p.fields) for p in prepared]
+            serials = serials_of(view.definition)
+            writes: list[Write] = [Insert(store, p.fields, serials) for p in prepared]
             writes += also
             with _named_as_sent(hooks):
                 made = [p.fields for p in prepared]

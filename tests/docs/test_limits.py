@@ -14,7 +14,8 @@ from stores.bounds import Limit
 from tests.docs.pages import ROOT, page
 
 NO_LIMITS: Final = frozenset({"port", "session_hours", "access_token_hours", "login_window", "password_length"}) | {
-    "password_memory_kib", "idempotency_hours", "live_ping_interval", "live_position_every", "sweep_interval",
+    "password_memory_kib", "register_code_seconds", "idempotency_hours", "live_ping_interval", "live_position_every",
+    "sweep_interval",
 }  # fmt: skip
 """Numeric settings that do not limit any input of clients."""
 

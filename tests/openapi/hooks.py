@@ -142,7 +142,7 @@ def mend(body: dict[str, Any], path: str) -> None:
     for name in UNIQUE.get(path.split("/")[3], ()):
         if isinstance(body.get(name), str):
             body[name] = (body[name] + secrets.token_hex(6))[-40:]
-    if path.startswith("/api/v1/tokens") and body.get("expires") is not None:
+    if path.startswith(("/api/v1/tokens", "/api/v1/keys")) and body.get("expires") is not None:
         body["expires"] = FAR_OFF
     if path == "/api/v1/stores/{id}":
         body.pop("data", None)  # whether it fits depends on the definition
@@ -181,7 +181,12 @@ def made(store: str) -> str:
     if store in NO_WRITES:
         return "0" * 24
     name = names[store] = f"made-{secrets.token_hex(6)}"
-    body = {"users": {"login": name}, "roles": {"name": name, "scopes": []}}.get(store, {"name": name})
+    bodies = {
+        "users": {"login": name},
+        "roles": {"name": name, "scopes": []},
+        "keys": {"name": name, "kind": "listings"},
+    }
+    body = bodies.get(store, {"name": name})
     answer = hub.post(f"/{store}", json={} if store in (ANY, "notes", "mixed") else body).raise_for_status()
     return str(answer.json()["_id"])
 
@@ -226,9 +231,9 @@ RULES: Final = re.compile(
             r"(fields\.\d+\.)+(default|unique|search|hidden|length|options(\.\d+)?|id|min|max|many|max_items|distinct|fields)"
             r"(\.[^:]*)?: ",
             r"name: A store cannot be renamed",
-            r"[^:]*: Only name, scopes and expires",
+            r"[^:]*: Only name, (scopes and expires|scope, allowed_origins, expires and active)",
             r"code: This is not a code that is valid now",
-            r"Idempotency-Key: A token's secret is not kept",
+            r"Idempotency-Key: A secret is not kept",
             r"[^:]*: Integers must fit in 64 bits",
             r"[^:]*: Must be a whole number",
             r"([^:]*\.)?aSerial: Must be at (least|most) ",  # with keep

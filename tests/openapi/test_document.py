@@ -101,7 +101,7 @@ async def test_a_user_sees_the_calls_that_its_scopes_allow(hub: Hub) -> None:
 
 async def test_of_the_system_stores_a_user_sees_the_calls_on_its_own_entities(hub: Hub) -> None:
     seen = await document(await hub.as_user())
-    assert stores_in(seen) & {*SYSTEM_STORES} == {"users", "tokens", "sessions", "signins"}
+    assert stores_in(seen) & {*SYSTEM_STORES} == {"users", "tokens", "keys", "sessions", "signins"}
     assert not {m for m, path in calls(seen) if path.startswith("/api/v1/users")} & {"POST", "PUT", "DELETE"}
 
 

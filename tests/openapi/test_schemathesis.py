@@ -33,10 +33,10 @@ UNREACHABLE = re.compile(r"(confirmTotp|removeTotp|confirmReset|second_factors\.
 
 BOUNDARIES = (
     r"^(signIn|issueToken|signOut|whoAmI|describe|get|share|history"
-    r"|(products|users|groups|roles|tokens)\.create)$"
+    r"|(products|users|groups|roles|tokens|keys)\.create)$"
 )
 """Operations whose boundary values the bounded run tests: tens of cases for each constraint."""
-CHANGES = r"^(users|groups|roles|tokens)\.change$"
+CHANGES = r"^(users|groups|roles|tokens|keys)\.change$"
 """Further ones, whose bodies have the constraints of those that create."""
 
 

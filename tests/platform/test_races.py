@@ -142,14 +142,44 @@ async def test_a_group_is_not_deleted_while_another_comes_below_it(hub: Hub, adm
 
 
 @pytest.mark.gate("sqlite", "mongodb")
-async def test_a_deleted_user_has_no_tokens(hub: Hub, admin: Client, races: int) -> None:
-    """This includes tokens created at the same time."""
+@pytest.mark.parametrize("kept_in", ["tokens", "keys"])
+async def test_a_deleted_user_has_no_tokens_or_keys(hub: Hub, admin: Client, races: int, kept_in: str) -> None:
+    """This includes those created at the same time."""
+    body = {"name": "late"} if kept_in == "tokens" else {"name": "late", "kind": "listings"}
     for _ in range(races):
         user = await admin.make("users", {"login": unique("user")})
-        makes = admin.post("/tokens", {"name": "late", "user": user["_id"]})
+        makes = admin.post(f"/{kept_in}", body | {"user": user["_id"]})
         statuses = await together(makes, admin.delete(f"/users/{user['_id']}"))
         assert statuses in ([200, 200], [200, 400]), statuses
-        assert await admin.list("tokens", {"user": user["_id"]}) == []
+        assert await admin.list(kept_in, {"user": user["_id"]}) == []
+
+
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_a_token_that_is_revoked_meanwhile_leaves_no_key_behind(hub: Hub, admin: Client, races: int) -> None:
+    """The key was made before the revocation, or it is refused: then its secret opens nothing."""
+    for _ in range(races):
+        user = await hub.as_user()
+        [token] = await admin.list("tokens", {"user": user.id})
+        made, revoked = await asyncio.gather(
+            user.post("/keys", {"name": "late", "kind": "listings"}), admin.delete(f"/tokens/{token['_id']}")
+        )
+        assert revoked.status_code == 200
+        assert made.status_code in (200, 401, 409), made.text
+        assert len(await admin.list("keys", {"user": user.id})) == (made.status_code == 200)
+
+
+@pytest.mark.gate("sqlite", "mongodb")
+async def test_keys_made_at_once_are_no_more_than_the_limit(
+    engine_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    async with (
+        fitting_database(engine_kind, request, tmp_path) as database,
+        running_hub(database, tmp_path / "hub", max_keys_per_user=3) as hub,
+    ):
+        user = await hub.as_user()
+        statuses = await together(*(user.post("/keys", {"name": "x", "kind": "listings"}) for _ in range(9)))
+        assert statuses == [200] * 3 + [400] * 6
+        assert len(await user.list("keys")) == 3
 
 
 @pytest.mark.gate("sqlite", "mongodb")

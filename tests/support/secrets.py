@@ -17,6 +17,9 @@ WORDS: Final = frozenset({"password", "correct", "secret"})
 
 SECRET_NAMES: Final = frozenset({"password", "current_password", "token", "secret", "code", "codes"})
 
+KEY_NAMES: Final = frozenset({"key"})
+"""In other answers, `key` is no secret."""
+
 _credentials: set[str] = set()
 _passwords: set[str] = set()
 
@@ -51,15 +54,16 @@ async def note_response(response: httpx.Response) -> None:
     """Note the secrets that the hub issues; an httpx hook."""
     for cookie in response.headers.get_list("set-cookie"):
         note(cookie.partition("=")[2].partition(";")[0])
-    if "/auth" in response.url.path or "/tokens" in response.url.path:
+    path = response.url.path
+    if "/auth" in path or "/tokens" in path or "/keys" in path:
         await response.aread()
-        for secret in _secrets_of(response.content):
+        for secret in _secrets_of(response.content, KEY_NAMES if "/keys" in path else SECRET_NAMES):
             note(secret)
 
 
-def _secrets_of(body: bytes) -> Iterator[Any]:
+def _secrets_of(body: bytes, names: frozenset[str] = SECRET_NAMES) -> Iterator[Any]:
     """Yield the values of members with the name of a secret."""
-    if not any(name.encode() in body for name in SECRET_NAMES):
+    if not any(name.encode() in body for name in names):
         return
     try:
         value = orjson.loads(body)
@@ -67,4 +71,4 @@ def _secrets_of(body: bytes) -> Iterator[Any]:
         return
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
-            yield from (item[name] for name in SECRET_NAMES & item.keys())
+            yield from (item[name] for name in names & item.keys())

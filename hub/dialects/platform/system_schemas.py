@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from auth import mailboxes
-from auth.system_stores import SECOND_FACTORS, SESSIONS, SIGNINS
+from auth import hostnames, mailboxes
+from auth.system_stores import MOST_KEY_ORIGINS, SECOND_FACTORS, SESSIONS, SIGNINS
 from hub.openapi.schemas import Schema
 from stores.data_definitions import LARGEST_STEP
 from stores.field_definitions import MAX_FIELDS
@@ -77,19 +77,29 @@ _SCOPES: Final[Schema] = {
     },
 }
 
+_EXPIRY: Final[Schema] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+        {"type": "string", "format": "date-time"},
+    ],
+    "description": "Unix milliseconds; requests may also send an ISO 8601 time; null: never",
+}
+
 _REFINED: Final[Mapping[tuple[str, str], Schema]] = {
     ("users", "roles"): {"type": "array", "items": ID, "maxItems": 100},
     ("groups", "parent"): ID,
     ("roles", "scopes"): _SCOPES,
     ("tokens", "scopes"): _SCOPES | {"description": "What the token may do; null: all that its user may do"},
-    ("tokens", "expires"): {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
-            {"type": "string", "format": "date-time"},
-        ],
-        "description": "Unix milliseconds; requests may also send an ISO 8601 time; null: never",
-    },
+    ("tokens", "expires"): _EXPIRY,
     ("tokens", "user"): ID,
+    ("keys", "expires"): _EXPIRY,
+    ("keys", "user"): ID,
+    ("keys", "allowed_origins"): {
+        "type": "array",
+        "maxItems": MOST_KEY_ORIGINS,
+        "items": {"type": "string", "pattern": hostnames.PATTERN, "examples": [hostnames.EXAMPLE]},
+        "description": "Hostnames whose pages may use a key that reads; empty: all",
+    },
     ("stores", "name"): {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$"},
     ("stores", "open"): _FLAG | {"description": "Whether it accepts fields besides those defined"},
     ("stores", "indexes"): {"type": "array", "items": {"anyOf": [_PATH, _INDEX_FIELDS, _INDEX]}},
@@ -169,16 +179,18 @@ SENT: Final[Mapping[tuple[str, str], Schema]] = {
 
 ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
+    | {("keys", name) for name in ("prefix", "digest", "last_used")}
     | {(store.name, f.id) for store in (SESSIONS, SECOND_FACTORS, SIGNINS) for f in store.fields}
     | {("users", "login_key")}
 )
 """Fields that only the hub writes."""
 
-FIXED: Final = frozenset({("tokens", "user")})
+FIXED: Final = frozenset({("tokens", "user"), ("keys", "user")})
 """Fields that are set at creation and cannot be changed."""
 
 REVEALED: Final[Mapping[str, dict[str, Schema]]] = {
-    "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that creates the token"}}
+    "tokens": {"token": _TEXT | {"readOnly": True, "description": "Only in the answer that creates the token"}},
+    "keys": {"key": _TEXT | {"readOnly": True, "description": "Only in the answer that creates the key"}},
 }
 """Fields that only the creator of an entity sees, in the answer to the creation."""
 

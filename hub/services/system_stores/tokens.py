@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from auth.delegation import check_grant
-from auth.errors import Explained
-from auth.groups import chain_of, find_one
+from auth.groups import chain_of
 from auth.principal import Principal
 from auth.resolver import parsed_scopes
 from auth.secrets import PREFIX_LENGTH, digest, new_credential
 from hub.services import expectations as expect
 from hub.services.credentials import refuse
+from hub.services.holders import check_room, find_holder
 from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
 from hub.services.system_stores.base import Prepared, StoreHooks
 from hub.services.token_terms import checked_scopes, end_of, first_expiry, later_expiry, narrowed
 from hub.services.user_rights import check_rights_of
 from stores.protocol import Engine, IdempotencyKey, Write, Written
-from stores.query import Equal
-from stores.records import Entity, is_id
+from stores.records import Entity
 
 
 class TokenHooks(StoreHooks):
@@ -36,11 +34,11 @@ class TokenHooks(StoreHooks):
     async def check_number(self, principal: Principal, entities: Sequence[Entity]) -> None:
         for user, count in Counter(entity.get("user") or principal.user_id for entity in entities).items():
             if count > self._most and (principal.admin or user == principal.user_id):
-                await self._check_room(user, count)
+                await check_room(self.engine, "tokens", user, count, self._most)
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
         named = entity.get("user")
-        user = await shared.once(f"holder {named}", lambda: self._holder(principal, named))
+        user = await shared.once(f"holder {named}", lambda: find_holder(self.engine, principal, named, "token"))
         also = await shared.once(f"expected {named}", lambda: self._expected(principal, user["_id"]))
         secret = new_credential()
         made = entity | {
@@ -59,20 +57,14 @@ class TokenHooks(StoreHooks):
         return Prepared(made, also, {"token": secret})
 
     async def _expected(self, principal: Principal, user: str) -> list[Write]:
-        return [*expect.credential_is_good(principal, user), expect.tokens_are_few(user, self._most)]
+        return [*expect.credential_is_good(principal, user), expect.credentials_are_few("tokens", user, self._most)]
 
     async def commit_creation(
         self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
     ) -> list[Written]:
         for user, more in Counter(entity["user"] for entity in entities).items():
-            await self._check_room(user, more)
+            await check_room(self.engine, "tokens", user, more, self._most)
         return await super().commit_creation(entities, writes, by, key)
-
-    async def _check_room(self, user: str, more: int) -> None:
-        have = (await self.engine.summarize("tokens", Equal(("user",), user))).count
-        if have + more > self._most:
-            text = f"A user may have {self._most} tokens: this one has {have}. Revoke some first."
-            raise refuse("user", text).at("max_tokens_per_user")
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}
@@ -96,15 +88,3 @@ class TokenHooks(StoreHooks):
             check_grant(principal, "expires", parsed_scopes(before["scopes"]))
             return []
         return await check_rights_of(self.engine, principal, "expires", before["user"])
-
-    async def _holder(self, principal: Principal, user: Any) -> Entity:
-        if user is not None and user != principal.user_id and not principal.admin:
-            raise Explained("user", "Only an administrator can create a token for another user.")
-        holder = (
-            await find_one(self.engine, "users", user or principal.user_id)
-            if is_id(user or principal.user_id)
-            else None
-        )
-        if holder is None:
-            raise refuse("user", f"There is no user with the id {user!r}.")
-        return holder

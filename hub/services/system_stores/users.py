@@ -69,7 +69,7 @@ class UserHooks(StoreHooks):
 
     async def delete(self, principal: Principal, before: Entity) -> list[Write]:
         mine = Equal(("user",), before["_id"])
-        also = [DeleteMany(store, mine, UNBOUNDED) for store in ("sessions", "tokens", "second_factors")]
+        also = [DeleteMany(store, mine, UNBOUNDED) for store in ("sessions", "tokens", "keys", "second_factors")]
         return [*also, expect.user_is_gone(before["_id"]), *await self._keep_an_admin(before, {})]
 
     async def _check_rights(self, principal: Principal, before: Entity, fields: Entity) -> None:
