@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,6 +22,9 @@ from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
+from hub.fetch import Fetcher
+from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
+from hub.fetching.rules import Exemption, FetchRules, parse_ports
 from hub.http.answer import Answer
 from hub.http.bounded_json import JsonLimits
 from hub.http.errors import NoSuchPath, NothingAtRoot
@@ -48,6 +52,7 @@ from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
 from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
+from hub.services.throttles import Throttles
 from hub.settings import Settings
 from realtime.context import LiveContext, LiveSettings
 from realtime.fanout import Fanout
@@ -191,6 +196,8 @@ def assemble(settings: Settings) -> Hub:
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         registration=Registration(engine, issuer, key.key, mailer, settings.register_code_seconds),
         mailer=mailer,
+        fetcher=make_fetcher(settings),
+        throttles=Throttles(engine.throttles),
         entities=entities,
         batch=BatchService(engine, registry, entities),
         delta=DeltaService(engine, registry, lives),
@@ -253,6 +260,12 @@ def make_mailer(settings: Settings) -> Mailer:
     """Return the mailer. Raises CannotOpen for a wrong HUB_SMTP_URL."""
     url = settings.smtp_url.get_secret_value()
     return Mailer(SmtpServer.parse(url) if url else None, settings.data_dir / "outbox", settings.mail_from)
+
+
+def make_fetcher(settings: Settings) -> Fetcher:
+    exemptions = tuple(map(Exemption.parse, settings.fetch_allow))
+    resolve = HostsFile(Path(settings.fetch_hosts)) if settings.fetch_hosts else resolve_by_system
+    return Fetcher(FetchRules(exemptions, parse_ports(settings.fetch_ports)), ThreadedLookup(resolve))
 
 
 def reset_page_of(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from auth.resolver import Resolver
 from auth.secrets import Passwords
+from hub.fetch import Fetcher
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
 from hub.memory import give_back_memory
@@ -27,6 +28,7 @@ from hub.services.password_reset import PasswordReset
 from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
 from hub.services.second_factors import SecondFactors
+from hub.services.throttles import Throttles
 from hub.services.user_numbers import number_users
 from hub.settings import Settings
 from realtime.session_registry import SessionRegistry
@@ -69,6 +71,8 @@ class Hub:
     resets: PasswordReset
     registration: Registration
     mailer: Mailer
+    fetcher: Fetcher
+    throttles: Throttles
     entities: EntityService
     batch: BatchService
     delta: DeltaService

@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from auth.mailboxes import is_mailbox
 from auth.origins import own_origin, parse_trusted
+from hub.fetching.rules import Exemption, parse_ports
 from hub.http.proxies import check_proxies, is_prefix
 from stores.bounds import Limit
 
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = SecretStr("")
     mail_from: str = "hub@localhost"
     public_url: str = ""
+
+    # Requests to other servers.
+    fetch_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    fetch_ports: str = "80,443"
+    fetch_hosts: str = ""
 
     # Answers.
     compression: Literal["auto", "always", "off"] = "auto"
@@ -156,7 +162,7 @@ class Settings(BaseSettings):
             raise ValueError("must be one e-mail address, such as hub@example.com")
         return value
 
-    @field_validator("trusted_origins", "allowed_hosts", mode="before")
+    @field_validator("trusted_origins", "allowed_hosts", "fetch_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -185,6 +191,19 @@ class Settings(BaseSettings):
         for text in value:
             if "/" in text or "*" in text or own_origin("http", text) is None:
                 raise ValueError(f"{text!r} is not a host: write a name, or name:port, such as hub.example.org")
+        return value
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _check_exemptions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Exemption.parse(text)
+        return value
+
+    @field_validator("fetch_ports")
+    @classmethod
+    def _check_ports(cls, value: str) -> str:
+        parse_ports(value)
         return value
 
     @field_validator("metrics", mode="before")

@@ -20,6 +20,7 @@ from stores.procedures import EntityKey, Find, Lock, Procedure, Step, StepOutcom
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
+from stores.throttling import ThrottleCounts
 from stores.writes import (
     MOST_BULK_BYTES,
     MOST_UPSERT_BYTES,
@@ -212,6 +213,9 @@ class Engine(Protocol):
 
     shared: bool
     """Whether other programs may write to the database."""
+
+    throttles: ThrottleCounts
+    """The counts of calls by which APIs limit their callers, the same in all processes of a hub."""
 
     most_files: int
     """The most files and connections that it has open at once."""

@@ -23,6 +23,7 @@ from stores.mongo.idempotency import earlier_outcome, forget_expired
 from stores.mongo.newest import NewestReader
 from stores.mongo.orphans import orphans_ended
 from stores.mongo.reading import Reader
+from stores.mongo.throttling import MongoThrottles
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions, EngineOptions
 from stores.protocol import (
@@ -43,6 +44,7 @@ from stores.records import Entity, History
 from stores.schema import StoreDefinition
 from stores.starting import when_available
 from stores.tasks import run_each
+from stores.throttling import ThrottleCounts
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class MongoEngine:
     ``hub``)."""
 
     feed: Feed
+    throttles: ThrottleCounts
     shared = True
     most_files = SOCKETS
 
@@ -69,6 +72,7 @@ class MongoEngine:
         self._committer = Committer(self._connection, self._feed, options.max_entity_bytes)
         self._history = HistoryKeeper(self._connection, self._feed, self._consumer_state(history.ID))
         self._consumers: dict[str, LeasedConsumer] = {}
+        self.throttles = MongoThrottles(self._connection)
 
     def limit_files(self, files: int) -> None:
         self._connection.sockets = max(LEAST_SOCKETS, min(SOCKETS, files))

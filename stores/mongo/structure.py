@@ -32,6 +32,7 @@ DROPPED: Final = "_dropped"
 
 KEYS: Final = "_idempotency"
 HISTORY: Final = "_history"
+THROTTLES: Final = "_throttles"
 STORES: Final = "_stores"
 """The list of stores, with one document for each collection that is a store. The feed ignores other collections."""
 
@@ -188,7 +189,8 @@ async def _make_index(connection: Connection, store: str, index: Index) -> None:
 async def prepare(connection: Connection) -> None:
     """Create the engine's own collections."""
     with store_errors():
-        await connection.collection(KEYS).create_index("expires", expireAfterSeconds=0)
+        for expiring in (KEYS, THROTTLES):
+            await connection.collection(expiring).create_index("expires", expireAfterSeconds=0)
         order = [("store", pymongo.ASCENDING), ("entity", pymongo.ASCENDING), ("_id", pymongo.ASCENDING)]
         await connection.collection(HISTORY).create_index(order)
         await _register_stores(connection)

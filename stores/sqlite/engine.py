@@ -56,6 +56,7 @@ from stores.sqlite.visibility_index import groups_in_use
 from stores.sqlite.writes import WriteExecutor
 from stores.superseded import SupersededDefinitions
 from stores.tasks import end_tasks, run_each
+from stores.throttling import MemoryThrottles, ThrottleCounts
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class SQLiteEngine:
     """See `stores.protocol.Engine`. `path` is the database file; its folder must exist."""
 
     feed: SQLiteFeed
+    throttles: ThrottleCounts
     shared = False
 
     def __init__(self, path: Path, options: EngineOptions | None = None) -> None:
@@ -86,6 +88,7 @@ class SQLiteEngine:
         self._superseded = SupersededDefinitions()
         self._consumers: dict[str, LeasedConsumer] = {}
         self._leases: dict[str, LeaseState] = {}
+        self.throttles = MemoryThrottles()
 
     @property
     def _own_connections(self) -> int:
