@@ -55,9 +55,14 @@ class Principal:
 
     def may(self, method: str, store: str) -> bool:
         """Return whether the scopes allow the method on a store that is not a system store."""
-        if self.token_scopes is not None and not self.token_scopes.allow(method, store):
+        if not self.token_may(method, store):
             return False
         return self.admin or self.role_scopes is None or self.role_scopes.allow(method, store)
+
+    def token_may(self, method: str, store: str) -> bool:
+        """Return whether the scopes of the credential, apart from roles, allow the method on a store that is not a
+        system store."""
+        return self.token_scopes is None or self.token_scopes.allow(method, store)
 
     def may_write_somewhere(self) -> bool:
         """Return whether the scopes allow a method that writes to some store that is not a system store."""

@@ -142,6 +142,7 @@ DEFINITIONS: Final = StoreDefinition(
         Field("unique", "JSON"),
         Field("search", "JSON"),
         Field("retired", "JSON"),
+        Field("purpose", "Text"),
         Field("pending", "JSON"),
     ),
     open=False,

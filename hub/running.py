@@ -24,6 +24,7 @@ from hub.services.credentials import Credentials
 from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.expansion import Expansions
+from hub.services.listings.preparing import keep_prepared
 from hub.services.password_reset import PasswordReset
 from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
@@ -100,6 +101,7 @@ class Hub:
             await when_available(partial(check_key, self.engine, self.key))
             await when_available(self.registry.open)
             await when_available(self.registration.open)
+            await when_available(partial(keep_prepared, self.engine, self.registry))
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             await when_available(partial(number_users, self.engine))  # before a new administrator gets a number

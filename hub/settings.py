@@ -6,6 +6,7 @@ docs/settings.md describes each; a test fails if one is missing there.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -33,6 +34,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 FILE: Final = "hub.toml"
 PREFIX: Final = "HUB_"
+STORE_PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}\Z")
 OF_THE_COMMAND_LINE: Final = ("HUB_URL", "HUB_TOKEN")
 """Variables of the command line, which are not settings."""
 
@@ -79,6 +81,8 @@ class Settings(BaseSettings):
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = ()
     fetch_ports: str = "80,443"
     fetch_hosts: str = ""
+    # The listings API.
+    listings_store_prefix: str = ""
 
     # Answers.
     compression: Literal["auto", "always", "off"] = "auto"
@@ -153,6 +157,13 @@ class Settings(BaseSettings):
     def _is_web_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must be the address of the hub, such as https://hub.example.com")
+        return value
+
+    @field_validator("listings_store_prefix")
+    @classmethod
+    def _is_store_prefix(cls, value: str) -> str:
+        if value and not STORE_PREFIX.match(value):
+            raise ValueError("must be 1 to 40 letters, digits, - or _, beginning with a letter")
         return value
 
     @field_validator("mail_from")

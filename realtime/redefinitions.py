@@ -21,7 +21,7 @@ decides what a view with a search text contains."""
 
 UNSEEN_OF_FIELD: Final = frozenset(
     {"label", "required", "unique", "index", "search", "length", "options", "default", "min", "max"}
-    | {"max_items", "distinct", "on_delete", "start"}
+    | {"max_items", "distinct", "on_delete", "start", "digits", "places"}
 )
 
 

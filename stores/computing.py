@@ -177,7 +177,7 @@ def _misfits(it: Operation, definition: StoreDefinition) -> Iterator[Violation]:
 
 def _amount(it: Operation, field: Field | None) -> Json:
     """Return the canonical amount of an `$inc`. Raises Rejected."""
-    return add_numbers(0, it.value) if field is None else field.kind.add(0, it.value)
+    return add_numbers(0, it.value) if field is None else field.add(0, it.value)
 
 
 def _holding(it: Operation) -> Entity:

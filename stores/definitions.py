@@ -24,7 +24,13 @@ six."""
 PENDING: Final = "pending"
 """The member of a definition that says how far a change of its data in steps has come. Only the hub sets it."""
 
-SETTINGS: Final = ("name", "fields", "open", "indexes", "unique", "search", "retired", PENDING, "label", "description")
+PURPOSE: Final = "purpose"
+"""The member that says what a store of one of the hub's APIs is for. Only the hub sets it."""
+
+SETTINGS: Final = (
+    *("name", "fields", "open", "indexes", "unique", "search", "retired", PENDING, PURPOSE),
+    *("label", "description"),
+)
 
 _HAVE_AN_INDEX: Final[Mapping[str, Collection[str]]] = {"unique": ("_id",)}
 """Paths that need no index of their own: every store has a unique index of `_id`."""
@@ -93,6 +99,7 @@ def parse_definition(document: Mapping[str, Any]) -> StoreDefinition:
         compounds=tuple(indexes.compounds.values()),
         search=paths.paths(document, "search"),
         retired=tuple(n for n in reader.of_type(document, "retired", list, []) if isinstance(n, str)),
+        purpose=reader.of_type(document, PURPOSE, str, ""),
         pending=document.get(PENDING) is not None,
         leftovers=(document.get("_rev") or 1) != 1,
         id=document.get("_id") or "",

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from stores.errors import InvalidEntity
 from stores.fields import FIELD_TYPES, FieldType, OptionId, Rejected
-from stores.fields.base import Canonical, Checker
+from stores.fields.base import Adder, Canonical, Checker
+from stores.fields.numbers import digits_of, places_of
 from stores.fields.settings import checker_of, most_items
 from stores.records import Json
 from stores.relation import OnDelete
@@ -27,9 +28,10 @@ class Field:
     `index`: the field is indexed; `search`: `search=` includes it; `hidden`: it may be written but is never shown,
     filtered or sorted by; `filters`: objects in it may be filters, with operators and dotted paths as names; `length`:
     the most characters of a Text or Textarea. `min`, `max`: bounds of values, or of the lengths of texts, in canonical
-    form. `many`: values are lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`:
-    those of an Object. `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the
-    first number of a Serial. The type's `takes` lists the settings that have a meaning.
+    form. `digits`, `places`: the most digits of a Numeric, and how many of them are after the point. `many`: values are
+    lists, of at most `max_items` values (1 000), and without doubles if `distinct`. `fields`: those of an Object.
+    `store`, `by` and `on_delete`: what a Reference refers to (see `stores.relation`). `start`: the first number of a
+    Serial. The type's `takes` lists the settings that have a meaning.
 
     `key`: the field `by` of the other store, where it is known. It is not a part of the definition.
     """
@@ -48,6 +50,8 @@ class Field:
     default: Json = None
     min: Json = None
     max: Json = None
+    digits: int | None = None
+    places: int | None = None
     many: bool = False
     max_items: int | None = None
     distinct: bool = False
@@ -73,7 +77,8 @@ class Field:
         longest = (self.length or self.kind.longest) if "length" in self.kind.takes else None
         items = most_items(self) if self.many else self.max_items
         members = tuple((name, member.required, member.accepts) for name, member in sorted(self.members.items()))
-        limits = self.option_ids, self.min, self.max, self.many, items, self.distinct
+        decimals = (digits_of(self), places_of(self)) if "digits" in self.kind.takes else None
+        limits = decimals, self.option_ids, self.min, self.max, self.many, items, self.distinct
         return self.type, longest, *limits, members, self.store, self.by
 
     @cached_property
@@ -95,6 +100,11 @@ class Field:
     def costly(self) -> bool:
         """Whether the check of a value may take long."""
         return any(member.costly for member in self.fields) if self.fields else self.typed.kind.costly
+
+    @cached_property
+    def add(self) -> Adder:
+        """The sum of a value and the amount of an `$inc`."""
+        return self.kind.adder(self)
 
     @property
     def typed(self) -> Field:

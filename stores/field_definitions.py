@@ -12,6 +12,7 @@ from stores.field import SERIAL, Field
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH, FieldType, OptionId, Rejected
 from stores.fields.base import Measure
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.numbers import DIGITS, digits_of
 from stores.fields.references import LARGEST_START
 from stores.paths import is_position
 from stores.records import SYSTEM_FIELDS
@@ -23,7 +24,7 @@ MAX_OPTIONS: Final[Annotated[int, Limit("field", "options", "400")]] = 10_000
 MAX_OBJECT_LEVELS: Final[Annotated[int, Limit("field", "levels of `Object`", "400")]] = 8
 
 FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
-NUMBERS: Final = ("length", "max_items", "start")
+NUMBERS: Final = ("length", "max_items", "start", "digits", "places")
 REFERENCE: Final = ("store", "by", "on_delete")
 FIELD_SETTINGS: Final = frozenset(
     {"id", "type", "label", "options", "default", "min", "max", "fields", *NUMBERS, *REFERENCE, *FLAGS}
@@ -132,6 +133,10 @@ class FieldReader:
             refuse(f"{prefix}length", f"Must be from 1 to {TEXTAREA_LENGTH}.")
         if made.max_items is not None and not 0 < made.max_items <= LARGEST_MAX_ITEMS:
             refuse(f"{prefix}max_items", f"Must be from 1 to {LARGEST_MAX_ITEMS}.")
+        if made.digits is not None and not 0 < made.digits <= DIGITS:
+            refuse(f"{prefix}digits", f"Must be from 1 to {DIGITS}.")
+        elif made.places is not None and not 0 <= made.places <= digits_of(made):
+            refuse(f"{prefix}places", f"Must be from 0 to {digits_of(made)}, the digits of the field.")
 
     def _on_delete(self, document: Mapping[str, Any], prefix: str) -> OnDelete:
         given = document.get("on_delete")

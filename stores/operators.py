@@ -109,7 +109,7 @@ class _Editing:
     def inc(self, it: Operation) -> None:
         parent, current = self._reach(it)
         field = self._definition.field_at(it.path)
-        add = add_numbers if field is None else field.kind.add
+        add = add_numbers if field is None else field.add
         parent[it.path[-1]] = it.value if current is None else add(current, it.value)
 
     def min(self, it: Operation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,14 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertMany:
+    """A step of a Procedure that inserts complete entities, which get no serial numbers, by few statements."""
+
+    store: str
+    entities: Sequence[Entity]
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """A step of a Procedure that takes the next `count` numbers of a counter, and gets the first of them. With 0 it
     takes none: the counter then goes on from that number, which is `serial.start` or greater."""
@@ -51,9 +59,9 @@ class Procedure:
     """Writes that depend on what the commit finds, or on the outcome of writes before them.
 
     `steps` begins the procedure, once for each attempt of the commit. The generator yields its steps: for a write it
-    gets the Written, for a Find the list of entities, for a Take the number, for a Lock None. A StoreError of a step is
-    raised in it, and fails the commit, as any error does; the procedure may raise another one that explains it. It
-    returns the Written that is its outcome in the commit.
+    gets the Written, for a Find the list of entities, for a Take the number, for a Lock and an InsertMany None. A
+    StoreError of a step is raised in it, and fails the commit, as any error does; the procedure may raise another one
+    that explains it. It returns the Written that is its outcome in the commit.
 
     `store`: the store that it mainly writes to. `bulk`: it may write or search for long. What is known of it before:
     `keys` of entities that it changes, and about how many bytes it writes (`size`)."""
@@ -66,7 +74,7 @@ class Procedure:
 
 
 Write = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Expect | Recheck | Procedure
-Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | Find | Take | Lock
+Step = Insert | Update | Delete | Upsert | UpdateMany | DeleteMany | InsertMany | Find | Take | Lock
 Steps = Generator[Step, Any, Written]
 StepOutcome = Written | list[Entity] | int | None
 """The result of a step, which the procedure receives."""

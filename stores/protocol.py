@@ -16,7 +16,21 @@ from stores.bounds import Limit
 from stores.errors import ConsumerStopped
 from stores.newest import Newest, Texts
 from stores.options import CONSUMER_DEFAULTS, ConsumerOptions
-from stores.procedures import EntityKey, Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Write, do, find, take
+from stores.procedures import (
+    EntityKey,
+    Find,
+    InsertMany,
+    Lock,
+    Procedure,
+    Step,
+    StepOutcome,
+    Steps,
+    Take,
+    Write,
+    do,
+    find,
+    take,
+)
 from stores.query import EVERYTHING, WHOLE, Filter, Projection, Query
 from stores.records import Change, Entity, History, Json
 from stores.schema import StoreDefinition
@@ -67,6 +81,7 @@ __all__ = [
     "Find",
     "IdempotencyKey",
     "Insert",
+    "InsertMany",
     "Listing",
     "Lock",
     "Procedure",

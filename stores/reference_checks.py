@@ -290,12 +290,19 @@ class Deletion:
             yield from self._collect(targets)
         return NOTHING_WRITTEN
 
+    def consequences(self) -> Iterator[UpdateMany | DeleteMany]:
+        """Yield the writes that clear and delete what has been collected, except the matches themselves."""
+        yield from self._clearings()
+        yield from self._cascades()
+
     def take(self) -> Steps:
-        """Clear and delete what has been collected, except the matches themselves. Raises DataConflict, and
-        DeletesTooMuch."""
+        """Do these writes. Raises DataConflict, and DeletesTooMuch."""
         with bounded():
-            yield from self._clear()
-            yield from self._cascade()
+            for clear in self._clearings():
+                with clearing(clear.store):
+                    yield from do(clear)
+            for cascade in self._cascades():
+                yield from do(cascade)
         return NOTHING_WRITTEN
 
     def _collect(self, targets: Sequence[Entity]) -> Substeps:
@@ -360,7 +367,7 @@ class Deletion:
                 if any(entity["_id"] not in gone for entity in found):
                     raise DataConflict({"_id": f"Entities of {relation.store} refer to it."})
 
-    def _clear(self) -> Substeps:
+    def _clearings(self) -> Iterator[UpdateMany]:
         for store, entities in self._cleared.items():
             gone = self._gone.get(store, {})
             same: dict[bytes, list[str]] = {}  # ids by changes: most entities get the same
@@ -369,9 +376,8 @@ class Deletion:
                     same.setdefault(orjson.dumps(self._changes(store, entity)), []).append(id)
             for changes, ids in same.items():
                 fields = {**orjson.loads(changes), "_at": now_ms()}
-                with clearing(store):
-                    for piece in pieces(ids):
-                        yield from do(UpdateMany(store, In(("_id",), piece), fields, len(piece)))
+                for piece in pieces(ids):
+                    yield UpdateMany(store, In(("_id",), piece), fields, len(piece))
 
     def _changes(self, store: str, entity: Entity) -> Entity:
         """Return the changes that clear all references of an entity to what goes."""
@@ -381,11 +387,11 @@ class Deletion:
                 changes[relation.field] = relation.cleared(entity | changes, values)
         return changes
 
-    def _cascade(self) -> Substeps:
+    def _cascades(self) -> Iterator[DeleteMany]:
         for store, ids in self._gone.items():
             others = [id for id in ids if store != self.store or id not in self._targets]
             for piece in pieces(others):
-                yield from do(DeleteMany(store, In(("_id",), piece), len(piece)))
+                yield DeleteMany(store, In(("_id",), piece), len(piece))
 
 
 def pieces(values: Iterable[T], size: int = PIECE) -> Iterator[tuple[T, ...]]:

@@ -20,7 +20,7 @@ RULES: Final[Mapping[str, str]] = {
     "double": "This value is in the list already.",
     "date": "Must be a real date, such as 2020-11-26.",
     "datetime": "Must be a real UTC time, such as 2020-11-26 06:00:00, or a time with a zone in ISO 8601.",
-    "decimal": "Must be a decimal with at most 12 digits before and 3 after the point.",
+    "decimal": "Must be a decimal of at most {detail}.",
     "color": "Must be a color, such as #333333.",
     "url": "Must be an http or https URL.",
     "email": "Must be a mail address, such as ann@example.com.",

@@ -32,13 +32,13 @@ class StoreDefinition:
 
     `indexes`, `unique` and `search` name dotted paths in addition to those of the fields. `compounds` are the indexes
     over several paths or over a part of the entities. `retired` names hidden fields that were removed from the
-    definition: they stay hidden. `pending`: entities are being changed with the definition, so nobody else may write
-    them. `leftovers`: entities may hold fields that the definition does not allow, from before a change of the
-    definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id` and `rev` are
-    those of the entity with the definition; a system store has none. `known_revs` are the revisions of all definitions,
-    by their ids, that were known when this one was read; None if it was not read with others. `named_paths` are the
-    locations in the definition that name paths (``indexes.1.fields.0``), with the paths.
-    """
+    definition: they stay hidden. `purpose`: what the store is for, as one of the hub's APIs knows it
+    (``listings.properties``); empty for a store of users. `pending`: entities are being changed with the definition, so
+    nobody else may write them. `leftovers`: entities may hold fields that the definition does not allow, from before a
+    change of the definition or from another program. `keeps_serials`: new entities may bring their serial numbers. `id`
+    and `rev` are those of the entity with the definition; a system store has none. `known_revs` are the revisions of
+    all definitions, by their ids, that were known when this one was read; None if it was not read with others.
+    `named_paths` are the locations in the definition that name paths (``indexes.1.fields.0``), with the paths."""
 
     name: str
     fields: tuple[Field, ...] = ()
@@ -49,6 +49,7 @@ class StoreDefinition:
     compounds: tuple[CompoundIndex, ...] = ()
     system: bool = False
     retired: tuple[str, ...] = ()
+    purpose: str = ""
     pending: bool = False
     leftovers: bool = False
     keeps_serials: bool = field(default=False, compare=False)

@@ -17,16 +17,16 @@ from hub.cli.command import AsJson, DataDir, Yes, confirm, on_hub
 from hub.cli.data_changes import change_definition
 from hub.cli.databases import opened_database
 from hub.cli.output import Failure, Misuse, grouped, print_json, print_table, say
-from stores.definitions import PENDING
+from stores.definitions import PENDING, PURPOSE
 from stores.records import SYSTEM_FIELDS, Entity
 
 stores = typer.Typer(help="Stores: what the hub serves.", no_args_is_help=True)
 
 FLAGS: Final = ("required", "unique", "index", "search", "hidden", "many", "distinct")
-SHOWN: Final = ("default", "min", "max", "length", "max_items", "start")
+SHOWN: Final = ("default", "min", "max", "digits", "places", "length", "max_items", "start")
 """Settings that `hub store show` prints with their names."""
 MOST_OPTIONS: Final = 20
-ASSIGNED: Final = frozenset({*SYSTEM_FIELDS, "success", "retired", PENDING})
+ASSIGNED: Final = frozenset({*SYSTEM_FIELDS, "success", "retired", PENDING, PURPOSE})
 """Members of a definition that the hub sets."""
 BATCH: Final = 1_000
 

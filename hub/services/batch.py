@@ -215,7 +215,9 @@ class _Batch:
         guarded = self._entities.references.guard(self._principal, [write])
         for procedure in guarded.before:
             yield from procedure.steps()
-        written = yield from do(write)
+        [own] = guarded.own
+        assert isinstance(own, Insert | Update | Upsert | Delete), "a write of one entity"
+        written = yield from do(own)
         for procedure in guarded.after:
             yield from procedure.steps()
         return written

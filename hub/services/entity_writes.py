@@ -27,8 +27,9 @@ from stores.records import Entity, is_id
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """The checked fields of a body that replaces an entity. `unknown` are hidden fields that the body does not mention,
-    and serial numbers: they keep their values. `before` is the entity where the checks had to look at it."""
+    """The checked fields of a body that replaces an entity. `unknown` are hidden and read-only fields that the body
+    does not mention, and serial numbers: they keep their values. `before` is the entity where the checks had to look at
+    it."""
 
     fields: Entity
     unknown: frozenset[str]
@@ -126,8 +127,8 @@ class EntityWrites:
         definition = view.definition
         cleaned, violations = clean(body, self._bodies.limits_of(definition), checked_id(id))
         fields, more = yield BodyCheck(definition, definition.check_new, cleaned)
-        # Unknown to the caller, or assigned by the hub: they stay as they are.
-        unknown = (view.hidden_fields - cleaned.keys()) | definition.serial_names
+        # Unknown to the caller, or not the caller's to set: they stay as they are.
+        unknown = ((view.hidden_fields | view.readonly) - cleaned.keys()) | definition.serial_names
         violations += [v for v in more if v.field not in unknown]
         if not violations:
             return Replacement(fields, unknown)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from hub.services.stamping import own_entity
 from hub.services.walking import each_entity
 from stores.errors import NotFound
 from stores.protocol import Delete, Engine, Insert
-from stores.records import Entity, new_id, now_ms
 from stores.schema import StoreDefinition
 
 NOTES: Final = StoreDefinition("_moves")
@@ -17,9 +17,7 @@ NOTES: Final = StoreDefinition("_moves")
 
 def note_of(group: str | None) -> Insert:
     """Return the write of a note that everything in and below the group is to be re-stamped; None: in all groups."""
-    time = now_ms()
-    system: Entity = {"owner": None, "group": None, "access": [], "branch": [], "time": time, "_at": time, "_rev": 1}
-    return Insert(NOTES.name, {"_id": new_id(), "moved": group, **system})
+    return Insert(NOTES.name, own_entity({"moved": group}))
 
 
 class MoveNotes:

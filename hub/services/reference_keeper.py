@@ -1,4 +1,5 @@
-"""Checks of references within the commits of a user, made of the steps of `stores.reference_checks`."""
+"""What the commits of a user keep true beyond single entities: references, with the steps of `stores.reference_checks`,
+and the rules of stores with a purpose (`hub.services.store_rules`)."""
 
 from __future__ import annotations
 
@@ -12,15 +13,30 @@ from auth.policy import view_of
 from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
+from hub.services.store_rules.base import Surroundings
+from hub.services.store_rules.commit import CommitRules
 from stores.errors import NotFound
 from stores.limits import nodes_of
-from stores.protocol import Delete, DeleteMany, Insert, Procedure, Steps, Update, UpdateMany, Upsert, Write, Written
+from stores.protocol import (
+    Delete,
+    DeleteMany,
+    EntityKey,
+    Insert,
+    Procedure,
+    Steps,
+    Update,
+    UpdateMany,
+    Upsert,
+    Write,
+    Written,
+)
 from stores.query import And, Equal, Filter
 from stores.reference_checks import (
     NOTHING_WRITTEN,
     Deletion,
     FieldChange,
     ReferenceChecks,
+    Substeps,
     Visibility,
     Wanted,
     check_change,
@@ -52,8 +68,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """Writes with the procedures that keep references true: `before` checks; `after` checks what depends on the
-    writes, and takes the consequences of deletions."""
+    """Writes with the procedures that keep references and rules true: `before` checks, and fills in what the hub
+    derives; `after` checks what depends on the writes, and takes the consequences of deletions and of rules. `own` are
+    the writes as the rules have them."""
 
     before: Sequence[Procedure]
     own: Sequence[Write]
@@ -81,16 +98,21 @@ class ReferenceKeeper:
         write."""
         if not self.concern_references(writes):
             return Guarded((), writes, ())
+        rules = CommitRules(Surroundings(principal, self._registry, indexed), writes)
+        writes = rules.own
         deletions = [*self._deletions(writes)]
         found = [*self._checks(principal, writes, indexed=indexed)]
         first: list[Stage] = [check.before for check in found]
         first += [partial(deletion.collect, where) for deletion, where in deletions]
         last: list[Stage] = [check.after for check in found if check.after is not None]
         last += [deletion.take for deletion, _ in deletions]
-        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes)
+        if rules or (deletions and self._registry.has_purposes):
+            first.append(lambda: _as_stage(rules.before(each for d, _ in deletions for each in d.consequences())))
+            last.append(lambda: _as_stage(rules.after()))
+        bulk = any(isinstance(write, UpdateMany | DeleteMany) for write in writes) or rules.take_long
         bulk = bulk or any(check.takes_long for check in found) or self._holds_more(writes, LIGHT_VALUES)
-        store = writes[0].store
-        return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk))
+        procedure = partial(_procedure, writes[0].store, bulk=bulk, keys=rules.turns)
+        return Guarded(procedure(first), writes, procedure(last))
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -223,7 +245,12 @@ class ReferenceKeeper:
         return visible
 
 
-def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool) -> list[Procedure]:
+def _as_stage(substeps: Substeps) -> Steps:
+    yield from substeps
+    return NOTHING_WRITTEN
+
+
+def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool, keys: tuple[EntityKey, ...] = ()) -> list[Procedure]:
     """Return the procedure that goes through the stages one after the other, if there are any."""
     if not stages:
         return []
@@ -233,7 +260,7 @@ def _procedure(store: str, stages: Sequence[Stage], *, bulk: bool) -> list[Proce
             yield from stage()
         return NOTHING_WRITTEN
 
-    return [Procedure(store, steps, bulk)]
+    return [Procedure(store, steps, bulk, keys)]
 
 
 def _changed_by(upserts: Iterable[tuple[str, Upsert]]) -> set[str]:

@@ -49,6 +49,7 @@ class StoreRegistry:
         self._ids: dict[str, str] = {}
         self._referring: dict[str, list[Relation]] = {}
         self._connected = self._with_relations()
+        self._has_purposes = False
         self._restoring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self._asked = 0
@@ -80,6 +81,11 @@ class StoreRegistry:
     def is_connected(self, name: str) -> bool:
         """Return whether a store refers to another one, or is referred to."""
         return name in self._connected
+
+    @property
+    def has_purposes(self) -> bool:
+        """Whether a store belongs to one of the hub's APIs."""
+        return self._has_purposes
 
     def _with_relations(self) -> frozenset[str]:
         """Return the names of the stores that refer to others, and of those that are referred to."""
@@ -142,6 +148,7 @@ class StoreRegistry:
                 self._defined = {name: with_keys(definition, stores) for name, definition in defined.items()}
                 self._referring = _by_target(self._defined.values())
                 self._connected = self._with_relations()
+                self._has_purposes = any(each.purpose for each in self._defined.values())
                 self._read = covered
 
     async def _read_definitions(self) -> tuple[dict[str, StoreDefinition], dict[str, int]]:

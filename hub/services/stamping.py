@@ -49,6 +49,13 @@ def stamp_new(fields: Entity, principal: Principal, branch: Sequence[str], now: 
     }
 
 
+def own_entity(fields: Entity, owner: str | None = None) -> Entity:
+    """Return a complete new entity of the hub's own, which belongs to no group."""
+    time = now_ms()
+    system: Entity = {"owner": owner, "group": None, "access": [], "branch": [], "time": time, "_at": time, "_rev": 1}
+    return {"_id": new_id(), **fields, **system}
+
+
 def serials_of(definition: StoreDefinition) -> tuple[Serial, ...]:
     """Return the serial numbers that a new entity of the store gets. A counter belongs to the definition, so a
     renamed store continues its numbers, and a new store under an old name starts again. The names of system stores are

@@ -28,6 +28,10 @@ Rejected."""
 OptionId = int | float | str
 
 
+Adder = Callable[[Json, Json], Json]
+"""Takes a value and an amount, neither of them null, and returns their sum. Raises Rejected."""
+
+
 class Rejected(Exception):
     """A value that its field type rejects: (rule, detail), a rule of `stores.rule_texts.RULES`."""
 
@@ -72,6 +76,10 @@ class FieldSettings(Protocol):
     def options(self) -> tuple[tuple[OptionId, str], ...]: ...
     @property
     def option_ids(self) -> frozenset[OptionId]: ...
+    @property
+    def digits(self) -> int | None: ...
+    @property
+    def places(self) -> int | None: ...
     @property
     def many(self) -> bool: ...
     @property
@@ -221,6 +229,10 @@ class FieldType(ABC):
         """Return the sum of a field's value and the amount of an `$inc`, neither of them null. Raises Rejected. The
         check of the field's values comes later."""
         return add_numbers(value, amount)
+
+    def adder(self, field: FieldSettings) -> Adder:
+        """Return `add` for the values of one field."""
+        return self.add
 
     def from_time(self, time: datetime) -> Json:
         """Return the value for a time that a file holds as a time (a cell of a spreadsheet, MongoDB's `$date`), or None

@@ -9,7 +9,7 @@ from stores.errors import StoreError, refused_at
 from stores.mongo.array_paths import naming_paths
 from stores.mongo.errors import refusals_at
 from stores.mongo.writes import WriteExecutor
-from stores.protocol import Definitions, Find, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
+from stores.protocol import Definitions, Find, InsertMany, Lock, Procedure, Step, StepOutcome, Steps, Take, Written
 from stores.threads import in_thread
 
 MANY_FOUND: Final = 1_000
@@ -55,6 +55,9 @@ async def _do(executor: WriteExecutor, step: Step) -> StepOutcome:
             return await executor.take(step)
         case Lock():
             await executor.lock(step)
+            return None
+        case InsertMany():
+            await executor.insert_many(step)
             return None
         case _:
             return await executor.write(step)

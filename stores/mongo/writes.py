@@ -51,6 +51,7 @@ from stores.protocol import (
     Expect,
     Find,
     Insert,
+    InsertMany,
     Lock,
     Take,
     Update,
@@ -178,6 +179,14 @@ class WriteExecutor:
             elif turn.is_over:
                 await turn.pass_on()
         return outcome
+
+    async def insert_many(self, step: InsertMany) -> None:
+        """Insert the entities of a step of a procedure."""
+        writes = [Insert(step.store, entity) for entity in step.entities]
+        if writes:
+            if self._room is not None:
+                self._room.note_write(writes[0])
+            await self.insert_all(writes, 0)
 
     async def upsert_all(self, writes: Sequence[Upsert], start: int) -> list[Written]:
         """Upsert into one store by one key, with different values of the key, with one request to the server for every

@@ -18,6 +18,7 @@ from stores.protocol import (
     Find,
     IdempotencyKey,
     Insert,
+    InsertMany,
     Lock,
     Procedure,
     Recheck,
@@ -172,9 +173,18 @@ class WriteExecutor(BulkWriter):
                 return take(self.connection, step.serial, step.count)
             case Lock():
                 return None  # the writer's transactions run one after another
+            case InsertMany():
+                with translated(self.connection, index), refused_at(index):
+                    return self.insert_many(step)
             case _:
                 with translated(self.connection, index), refused_at(index):
                     return self.do(step, index, met)
+
+    def insert_many(self, step: InsertMany) -> None:
+        if len(step.entities) > HEAVY and self.longest < math.inf:
+            raise TooLongForLoop
+        self.computing_time.allow(changed=len(step.entities))
+        self.insert_all(self.table(step.store), step.entities)
 
     def find(self, step: Find) -> list[Entity]:
         table = self.table(step.store)

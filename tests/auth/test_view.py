@@ -71,6 +71,44 @@ def test_scopes_and_grants_make_one_view(principal: Principal, store: str, metho
     assert view.digest == rights_digest(principal)
 
 
+AMENITIES = StoreDefinition("facilities", purpose="listings.reference.amenities")
+LISTINGS = StoreDefinition("places", purpose="listings.properties")
+PICTURES = StoreDefinition("pictures", purpose="listings.images")
+VERIFYING = frozenset({"is_verified", "is_sponsored"})
+
+
+@pytest.mark.parametrize(
+    ("principal", "definition", "method", "where", "readonly"),
+    [
+        (user(), AMENITIES, "GET", EVERYTHING, frozenset()),
+        (user(role="GET /units/*"), AMENITIES, "HEAD", EVERYTHING, frozenset()),
+        (user(token="GET /facilities/*"), AMENITIES, "GET", EVERYTHING, frozenset()),
+        (user(token="GET /places/*"), AMENITIES, "GET", None, None),
+        (user(), AMENITIES, "PATCH", None, None),
+        (user(role="* /*,* /facilities/*"), AMENITIES, "POST", None, None),
+        (user(admin=True), AMENITIES, "DELETE", EVERYTHING, frozenset()),
+        (user(admin=True, token="GET /*"), AMENITIES, "DELETE", None, None),
+        (user(), LISTINGS, "PATCH", SHARED, VERIFYING),
+        (user(role="* /places/*"), LISTINGS, "GET", SHARED, VERIFYING),
+        (user(role="GET /units/*"), LISTINGS, "HEAD", MINE, VERIFYING),
+        (user(role="GET /places/*"), LISTINGS, "DELETE", MINE, VERIFYING),
+        (user(role="GET /units/*"), PICTURES, "PUT", MINE, frozenset()),
+        (user(role="GET /units/*", token="* /places/*"), LISTINGS, "POST", MINE, VERIFYING),
+        (user(role="GET /units/*", token="GET /places/*"), LISTINGS, "POST", None, None),
+        (user(token="GET /pictures/*"), LISTINGS, "GET", None, None),
+        (user(admin=True), LISTINGS, "PATCH", EVERYTHING, frozenset()),
+        (user(role="GET /units/*"), replace(LISTINGS, purpose=""), "GET", None, None),
+        (user(role="GET /units/*"), replace(LISTINGS, purpose="listings.tombstones"), "GET", None, None),
+    ],
+)
+def test_the_purpose_of_a_store_gives_rights(
+    principal: Principal, definition: StoreDefinition, method: str, where: Any, readonly: Any
+) -> None:
+    """Whatever its name; a token narrows them."""
+    view = view_of(principal, definition, method)
+    assert (where, readonly) == ((None, None) if view is None else (view.where, view.readonly))
+
+
 def test_a_view_refuses_paths_that_its_holder_may_not_name() -> None:
     """Refused are hidden fields, fields that only this View hides, and unknown fields of a closed store."""
     view = authorize(user(), ORDERS, "GET")
@@ -241,14 +279,20 @@ def test_views_that_are_kept_are_bounded() -> None:
 
 def test_the_digest_tells_those_apart_who_may_see_different_entities() -> None:
     """The difference may be in any store, because a position is valid for all stores."""
-    same = [user(), user(role="GET /orders/*"), user(token="GET /orders/*"), replace(user(), login="other")]
-    assert len({rights_digest(principal) for principal in same}) == 1
+    for same in (
+        [user(), user(role="GET /*,POST /orders/*"), user(token="GET /orders/*"), replace(user(), login="other")],
+        [user(role="* /orders/*"), user(role="GET /orders/*,PATCH /*")],
+        [user(admin=True), user(admin=True, role="GET /orders/*")],
+    ):
+        assert len({rights_digest(principal) for principal in same}) == 1
     others = [
         user(),
         user(admin=True),
         user(admin=True, token="GET /orders/*"),
         user(role="GET /users/*"),
         user(role="GET /signins/*"),
+        user(role="GET /orders/*"),
+        user(role="POST /orders/*"),
         replace(user(), group=None),
         replace(user(), user_id=new_id()),
     ]

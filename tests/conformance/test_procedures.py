@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from stores.errors import DuplicateValue, NotAsExpected, NotFound
-from stores.protocol import Delete, Engine, IdempotencyKey, Insert, Lock, Procedure, Steps, Update, Written, do, find
+from stores.protocol import Delete, Engine, IdempotencyKey, Insert, InsertMany, Lock, Procedure, Steps, Update, Written, do, find
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity, new_id, now_ms
 from stores.schema import StoreDefinition
@@ -48,6 +48,35 @@ async def test_a_procedure_sees_what_it_has_done(engine: Engine) -> None:
     written = await carry_out(engine, Procedure(STORE, steps))
     assert (value(written)["n"], written.rev) == (3, 2)
     assert [change.op for change in await changes_since(engine.feed, begun)] == ["insert", "update"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 150])
+async def test_many_are_inserted_in_one_step(engine: Engine, count: int) -> None:
+    begun = await engine.feed.position()
+    entities = [entity(n=n) for n in range(count)]
+
+    def steps() -> Steps:
+        yield InsertMany(STORE, entities)
+        assert len((yield from find(STORE, EVERYTHING, count + 1, ()))) == count
+        return Written(b"", 0, count)
+
+    await carry_out(engine, Procedure(STORE, steps))
+    assert await engine.entities(STORE, Query()) == entities
+    changes = await changes_since(engine.feed, begun)
+    assert [(change.op, change.after) for change in changes] == [("insert", each) for each in entities]
+
+
+async def test_an_insertion_of_many_that_fails_leaves_nothing(engine: Engine) -> None:
+    first = await insert_one(engine, code="a")
+
+    def steps() -> Steps:
+        yield InsertMany(STORE, [entity(code="b"), entity(code="a")])
+        return Written(b"", 0, 0)
+
+    with pytest.raises(DuplicateValue) as refused:
+        await carry_out(engine, Procedure(STORE, steps))
+    assert refused.value.field == "code"
+    assert await engine.entities(STORE, Query()) == [first]
 
 
 async def test_fields_that_are_asked_for_may_be_missing(engine: Engine) -> None:

@@ -50,8 +50,15 @@ class Holder:
 
     def visibility(self) -> tuple[Any, ...]:
         """Return a value that stays equal as long as a position of this holder can be resumed."""
-        rule = None if self.admin else (self.id, self.group)
+        rule = None if self.admin else (self.id, self.group, self._narrowed_to())
         return (rule, *(self.reads_all_it_sees(store) for store in ("sessions", "tokens", "users")))
+
+    def _narrowed_to(self) -> frozenset[str] | None:
+        """Return the names in the scopes of a role by which the holder may read; None if it may read every store."""
+        if self.role_scopes is None or allow(self.role_scopes, "GET", "*"):
+            return None
+        split = [scope.partition(" /") for scope in self.role_scopes]
+        return frozenset(place.removesuffix("/*") for method, _, place in split if method in ("GET", "*"))
 
     def _token_reaches(self, store: str) -> bool:
         return self.token_scopes is None or allow(self.token_scopes, "GET", store, star=self.admin)

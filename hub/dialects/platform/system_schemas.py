@@ -12,6 +12,7 @@ from stores.data_definitions import LARGEST_STEP
 from stores.field_definitions import MAX_FIELDS
 from stores.fields import FIELD_TYPES, TEXTAREA_LENGTH
 from stores.fields.lists import LARGEST_MAX_ITEMS
+from stores.fields.numbers import DIGITS
 from stores.fields.references import LARGEST_START
 from stores.index_definitions import MOST_INDEX_CONDITIONS, MOST_INDEX_FIELDS, MOST_INDEX_VALUES
 from stores.parse import MOST_SEGMENTS
@@ -135,6 +136,8 @@ def _defined_field(*, is_member: bool = False) -> Schema:
             "length": {"type": "integer", "minimum": 1, "maximum": TEXTAREA_LENGTH},
             "min": bound | {"description": "The least value of a number, date or time; the least length of a text"},
             "max": bound | {"description": "The greatest value or length"},
+            "digits": {"type": "integer", "minimum": 1, "maximum": DIGITS, "description": "Of a Numeric: all digits"},
+            "places": {"type": "integer", "minimum": 0, "maximum": DIGITS, "description": "Those after the point"},
             "many": _FLAG | {"description": "Values are lists"},
             "max_items": {"type": "integer", "minimum": 1, "maximum": LARGEST_MAX_ITEMS},
             "distinct": _FLAG | {"description": "No value is in the list twice"},
@@ -181,7 +184,7 @@ ASSIGNED: Final = frozenset(
     {("tokens", name) for name in ("prefix", "digest", "last_used", "address", "agent")}
     | {("keys", name) for name in ("prefix", "digest", "last_used")}
     | {(store.name, f.id) for store in (SESSIONS, SECOND_FACTORS, SIGNINS) for f in store.fields}
-    | {("users", "login_key")}
+    | {("users", "login_key"), ("stores", "purpose")}
 )
 """Fields that only the hub writes."""
 

@@ -18,6 +18,7 @@ from hub.services.entity_count import EntityCount
 from hub.services.examination import check_hidden
 from hub.services.existing_data import check_data
 from hub.services.existing_references import check_references
+from hub.services.listings.requirements import check_purpose
 from hub.services.reference_defaults import check_defaults
 from hub.services.registry import MOST_STORES, RESERVED, StoreRegistry
 from hub.services.relation_definitions import (
@@ -32,7 +33,7 @@ from hub.services.shared_reads import SharedReads
 from hub.services.system_stores.base import Prepared, StoreHooks
 from stores.data_changes import DataChange, DataOperations
 from stores.data_definitions import MEMBER, is_in_steps, parse_data, step_size
-from stores.definitions import PENDING, parse_definition
+from stores.definitions import PENDING, PURPOSE, parse_definition
 from stores.errors import (
     DataConflict,
     DuplicateValue,
@@ -55,7 +56,7 @@ from stores.superseded import DEFINITIONS
 
 log = logging.getLogger(__name__)
 
-ASSIGNED: Final = frozenset({"retired", PENDING})
+ASSIGNED: Final = frozenset({"retired", PENDING, PURPOSE})
 """Members of a definition that only the hub sets."""
 
 
@@ -69,6 +70,7 @@ class DefinitionHooks(StoreHooks):
         self._most = most_matches
 
     async def create(self, principal: Principal, body: Entity, entity: Entity, shared: SharedReads) -> Prepared:
+        _refuse_purpose(body, {})
         entity = {name: value for name, value in entity.items() if name not in ASSIGNED}
         definition = parse_definition(entity)
         if definition.name in RESERVED:
@@ -109,6 +111,7 @@ class DefinitionHooks(StoreHooks):
         await self.registry.refresh()
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
+        _refuse_purpose(body, before)
         data = body.get(MEMBER)
         if data is not None:
             authorize(principal, self.registry.get(before["name"]), "PATCH")
@@ -125,6 +128,7 @@ class DefinitionHooks(StoreHooks):
         if definition.name != before["name"]:
             raise refuse("name", "A store cannot be renamed.")
         check_parts(self.registry.with_keys(old), self.registry.with_keys(definition))
+        check_purpose(self.registry.all(), old, definition)
         check_referring(self.registry, old, definition)
         targets = check_targets(self.registry, old, definition)
         if (definition.compounds, definition.relations) != (old.compounds, old.relations):
@@ -207,6 +211,12 @@ class DefinitionHooks(StoreHooks):
 
     async def deleted(self, entity: Entity) -> None:
         await self.registry.refresh()
+
+
+def _refuse_purpose(body: Entity, before: Entity) -> None:
+    """Raise InvalidEntity for a body with another purpose of the store than it has: only the hub gives it one."""
+    if PURPOSE in body and (body[PURPOSE] or None) != before.get(PURPOSE):
+        raise refuse(PURPOSE, "Only the hub sets it.")
 
 
 def _is_change(write: Write) -> TypeGuard[Update]:

@@ -1,0 +1,1 @@
+"""Rules of stores with a purpose, kept by each commit that writes to them."""
