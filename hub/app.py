@@ -18,6 +18,9 @@ from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import PrefixDispatch, endpoints_of
+from hub.dialects.listings.context import KIND, MOST_REGISTRATIONS, MOST_REQUESTS, ListingsContext
+from hub.dialects.listings.routes import ListingsDialect
+from hub.dialects.listings.stores import PurposedStores
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
@@ -45,6 +48,7 @@ from hub.services.delta import DeltaService
 from hub.services.entities import EntityService, WriteLimits
 from hub.services.expansion import Expansions
 from hub.services.keys import KeyIssuer
+from hub.services.listings.preparing import prepare as prepare_listings
 from hub.services.password_reset import PasswordReset
 from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
@@ -52,7 +56,7 @@ from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
 from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
-from hub.services.throttles import Throttles
+from hub.services.throttles import Rule, Throttles
 from hub.settings import Settings
 from realtime.context import LiveContext, LiveSettings
 from realtime.fanout import Fanout
@@ -92,7 +96,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     hub = assemble(settings)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
     platform = make_platform(settings, hub, origins)
-    dialects = Dialects(platform, (make(hub, origins) for make in others))
+    dialects = Dialects(platform, (make_listings(settings, hub), *(make(hub, origins) for make in others)))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -153,6 +157,23 @@ def make_platform(settings: Settings, hub: Hub, origins: Origins) -> PlatformDia
     )
 
 
+def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
+    """Return the listings API over the hub's services."""
+    requests, registrations = Rule(MOST_REQUESTS, 60), Rule(MOST_REGISTRATIONS, 3_600)
+    context = ListingsContext(
+        settings=settings,
+        engine=hub.engine,
+        registry=hub.registry,
+        entities=hub.entities,
+        keys=hub.resolver,
+        count_request=lambda key: hub.throttles.take(f"listings:{key}", requests),
+        count_registration=lambda block: hub.throttles.take(f"register:{block}", registrations),
+        stores=PurposedStores(hub.registry),
+    )
+    hub.followers.append(context.lookups)
+    return ListingsDialect(context)
+
+
 def assemble(settings: Settings) -> Hub:
     """Create and connect every component; start nothing."""
     key = load_key(settings)
@@ -179,7 +200,12 @@ def assemble(settings: Settings) -> Hub:
         metrics.limit_reached,
     )
     mailer = make_mailer(settings)
-    issuer = KeyIssuer(engine, settings.max_keys_per_user)
+
+    async def prepare_kind(kind: str) -> None:
+        if kind == KIND:
+            await prepare_listings(engine, registry, settings.listings_store_prefix)
+
+    issuer = KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)
     hooks = system_hooks(engine, registry, credentials, issuer, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine, registry)
