@@ -192,7 +192,7 @@ class IsOwner(BasePermission):
 
 
 class KeyThrottle(SimpleRateThrottle):
-    rate = "100000/min"
+    rate = "120/min"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
         return f"key {request.auth.pk}"

@@ -22,7 +22,7 @@ async def anybody(tenants: Tenants) -> httpx.AsyncClient:
 @pytest.mark.parametrize(
     "path",
     ["/1/", "/1", "/nothing/", "/amenities", "/1/properties", "/1/properties/5", "/1/properties//", "/abc/account/",
-     "/1/properties/5/images", "/1/properties/5/videos/", "/-1/account/", "/٣/account/", "/1/account/x/", "//"],
+     "/1/properties/5/images", "/1/properties/5/videos/", "/-1/account/", "/٣/account/", "/1/account/x/"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
 async def test_an_unknown_path_needs_no_key(anybody: httpx.AsyncClient, path: str, method: str) -> None:
@@ -73,7 +73,7 @@ async def test_a_key_reaches_its_own_user_alone(tenant: Tenant, tenants: Tenants
 
 
 async def test_a_read_only_key_cannot_write_even_where_nobody_can(tenant: Tenant) -> None:
-    for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "STRANGE"):
+    for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
         for path in ("account/", "properties/", "properties/1/", "/v1/amenities/"):
             check(await tenant.reader.request(method, path), 403, NOT_PERMITTED)
 
@@ -82,7 +82,7 @@ async def test_a_method_that_does_not_exist(tenant: Tenant) -> None:
     answer = await tenant.writer.delete("account/")
     check(answer, 405, {"detail": 'Method "DELETE" not allowed.'})
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
-    check(await tenant.writer.request("STRANGE", "account/"), 405, {"detail": 'Method "STRANGE" not allowed.'})
+    check(await tenant.writer.request("PROPFIND", "account/"), 405, {"detail": 'Method "PROPFIND" not allowed.'})
 
 
 async def test_the_root_needs_no_key(hub: Hub, anybody: httpx.AsyncClient) -> None:

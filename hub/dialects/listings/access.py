@@ -24,8 +24,8 @@ _USER_ID: Final = re.compile(r"[0-9]+")
 
 async def check_access(context: ListingsContext, call: Call) -> KeyHolder:
     """Return the holder of the call's key. Raises NoSuchPath, Unauthenticated, NotPermitted and Throttled."""
-    check_path(call)
     allow_any_page(call)
+    check_path(call)
     holder = await authenticate(context, call)
     is_counted = _HOLDER in call.scope
     call.scope[_HOLDER] = holder

@@ -13,7 +13,7 @@ from hub.dialects.listings.reading import read_page
 from hub.dialects.listings.shapes import MICROSECONDS, moment
 from hub.http.answer import Answer
 from hub.http.call import Call
-from stores.query import WHOLE, And, Compare, Equal, Filter
+from stores.query import And, Compare, Equal, Filter
 from stores.records import Entity, now_ms
 
 AT: Final = "at"
@@ -29,8 +29,8 @@ async def list_deleted(context: ListingsContext, call: Call, principal: Principa
     if since:
         conditions.append(Compare((AT,), "gte", _since(since, context.settings.tombstone_days)))
     store = context.stores.names().tombstones
-    page = await read_page(context, store, And(tuple(conditions)), AT, cursor_in(parameters), WHOLE)
-    return page_answer(context, call, [tombstone(each) for each in page.entities], page)
+    page = await read_page(context, store, And(tuple(conditions)), AT, cursor_in(parameters))
+    return await page_answer(context, call, [tombstone(each) for each in page.entities], page)
 
 
 def _since(text: str, days: int) -> int:

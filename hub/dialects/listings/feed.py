@@ -11,11 +11,12 @@ from hub.dialects.listings.cursors import Cursor
 from hub.dialects.listings.filters import feed_filter
 from hub.dialects.listings.links import base_of, with_cursor
 from hub.dialects.listings.lookups import newest_stamp
-from hub.dialects.listings.reading import Page, owned, read_images, read_listing, read_page, shown
+from hub.dialects.listings.reading import Page, owned, read_images, read_listing, read_page, visible
 from hub.dialects.listings.shapes import image, listing, page_text, rendered
 from hub.http.answer import Answer
 from hub.http.call import Call
 from stores.query import And
+from stores.threads import in_thread
 
 CREATED: Final = "time"
 """The field of the order: the time of the creation, in milliseconds."""
@@ -27,12 +28,13 @@ async def list_properties(context: ListingsContext, call: Call, principal: Princ
     cursor = cursor_in(parameters)
     conditions = feed_filter(parameters, view.definition, await context.lookups.current())
     where = And((owned(view, principal.user_id), *conditions))
-    page = await read_page(context, view.store, where, CREATED, cursor, shown(view))
+    page = await read_page(context, view.store, where, CREATED, cursor)
     images = await read_images(context, principal, page.entities)
     data = await context.lookups.current(newest_stamp(page.entities))
     base = base_of(context, call)
-    results = [listing(each, images.get(each["_id"], ()), data, base) for each in page.entities]
-    return page_answer(context, call, results, page)
+    shown = visible(view, page.entities)
+    results = [listing(each, images.get(each["_id"], ()), data, base) for each in shown]
+    return await page_answer(context, call, results, page)
 
 
 async def get_property(context: ListingsContext, call: Call, principal: Principal) -> Answer:
@@ -55,9 +57,11 @@ def cursor_in(parameters: Mapping[str, str]) -> Cursor | None:
     return Cursor.decode(text) if text else None
 
 
-def page_answer(context: ListingsContext, call: Call, results: list[Any], page: Page) -> Answer:
+async def page_answer(context: ListingsContext, call: Call, results: list[Any], page: Page) -> Answer:
     """Return a page with the addresses of its neighbours."""
     following, previous = (
         None if cursor is None else with_cursor(context, call, cursor.encode()) for cursor in (page.next, page.previous)
     )
+    if page.is_large:
+        return Answer(await in_thread(page_text, results, following, previous))
     return Answer(page_text(results, following, previous))

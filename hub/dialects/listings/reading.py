@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import orjson
@@ -17,7 +17,7 @@ from hub.http.body import SMALL_BODY
 from stores.bounds import Limit
 from stores.errors import NotFound
 from stores.newest import Newest
-from stores.query import WHOLE, And, Equal, Filter, Or, Projection, Query
+from stores.query import And, Equal, Filter, Or, Query
 from stores.records import Entity
 from stores.threads import in_thread
 
@@ -39,11 +39,12 @@ _MOST_DIGITS: Final = 18
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of entities, and the cursors of the pages before and after it."""
+    """A page of entities, and the cursors of the pages before and after it. `is_large`: writing it takes long."""
 
     entities: list[Entity]
     previous: Cursor | None
     next: Cursor | None
+    is_large: bool = False
 
 
 def owned(view: View, user_id: str) -> Filter:
@@ -55,28 +56,30 @@ def owned(view: View, user_id: str) -> Filter:
     return view.narrowed(own)
 
 
-def shown(view: View) -> Projection:
-    """Return the projection for reading listings. Shapes show fixed fields, so texts stay whole unless one of these is
-    hidden: projecting would parse and write each of them."""
-    return view.whole if view.hidden & _SHAPED else WHOLE
+def visible(view: View, entities: list[Entity]) -> list[Entity]:
+    """Return the entities without hidden fields that shapes would show."""
+    hidden = view.hidden & SHAPED
+    if not hidden:
+        return entities
+    return [{name: value for name, value in entity.items() if name not in hidden} for entity in entities]
 
 
-_SHAPED: Final = frozenset((
+SHAPED: Final = frozenset((
     "number", "title", "description", "price", "currency", "property_type", "listing_type", "location", "region",
     "district", "latitude", "longitude", "bedrooms", "bathrooms", "floor_size", "plot_size", "furnished", "is_verified",
     "is_sponsored", "publish_status", "availability", "amenities", "youtube_video_id", "updated_at", "property",
     "image", "is_main", "alt",
 ))  # fmt: skip
+"""The fields that shapes show."""
 
 
-async def read_page(
-    context: ListingsContext, store: str, where: Filter, field: str, cursor: Cursor | None, projection: Projection
-) -> Page:
+async def read_page(context: ListingsContext, store: str, where: Filter, field: str, cursor: Cursor | None) -> Page:
     """Return a page of a store, the newest first by the time in `field`. It takes as long however far the cursor is."""
     backwards = cursor is not None and cursor.backwards
     after_key = None if cursor is None else cursor.after
     query = Query(where, sort_by(field, backwards=backwards), 0, PAGE, after_key)
-    listing = await context.engine.find(store, query, projection)
+    listing = await context.engine.find(store, query)
+    is_large = not isinstance(listing.body, bytes)
     if isinstance(listing.body, bytes):
         entities, more = orjson.loads(listing.body), listing.next is not None
     else:
@@ -85,7 +88,7 @@ async def read_page(
         more = listing.next is not None or await _goes_on(context, store, query, entities, field)
     if backwards:
         entities.reverse()
-    return _page_of(entities, field, cursor, more)
+    return replace(_page_of(entities, field, cursor, more), is_large=is_large)
 
 
 async def _goes_on(context: ListingsContext, store: str, query: Query, entities: list[Entity], field: str) -> bool:
@@ -112,8 +115,7 @@ async def read_listing(context: ListingsContext, principal: Principal, number: s
     names = context.stores.names()
     view = context.registry.authorized(principal, names.properties)
     where = And((Equal(("number",), number_of(number)), owned(view, principal.user_id)))
-    listing = await context.engine.find(names.properties, Query(where, limit=1), shown(view))
-    entities: list[Entity] = orjson.loads(listing.body) if isinstance(listing.body, bytes) else []
+    entities = visible(view, await context.engine.entities(names.properties, Query(where, limit=1)))
     if not entities:
         raise NotFound(f"no listing {number}")
     return entities[0]
@@ -138,8 +140,10 @@ async def read_images(
     view = context.registry.authorized(principal, names.images)
     ids = tuple(listing["_id"] for listing in listings)
     wanted = Newest(("property",), ids, IMAGES_EACH, _IMAGE_BYTES)
-    texts = await context.engine.newest(names.images, wanted, shown(view))
+    texts = await context.engine.newest(names.images, wanted)
     of_listing = {str(id): found for id, found in texts.items()}
     if sum(len(text) for found in of_listing.values() for text in found) > SMALL_BODY:
-        return await in_thread(by_listing, of_listing)
-    return by_listing(of_listing)
+        images = await in_thread(by_listing, of_listing)
+    else:
+        images = by_listing(of_listing)
+    return {id: visible(view, found) for id, found in images.items()}

@@ -49,8 +49,8 @@ class ListingsDialect(Dialect[ListingsContext]):
 
     async def unmatched(self, call: Call, operations: Operations) -> Answer:
         """Answer OPTIONS, and raise WrongMethod and NoSuchPath after the checks that come before."""
+        allow_any_page(call)
         if not operations:
-            allow_any_page(call)
             raise NoSuchPath(call.scope["path"])
         check_path(call)
         if call.method == "OPTIONS" and is_preflight(call):
@@ -79,8 +79,6 @@ class ListingsDialect(Dialect[ListingsContext]):
         if _registers(operations):
             refuse_pages(call)
             await check_registrations(self.context, call)
-        else:
-            allow_any_page(call)
 
     def render(self, failure: Failure, scope: Scope) -> Answer:
         return error_answer(failure, scope.get("method", ""))
