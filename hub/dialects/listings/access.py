@@ -32,6 +32,7 @@ async def check_access(context: ListingsContext, call: Call) -> KeyHolder:
     check_permission(call, holder)
     if not is_counted:
         await check_throttle(context, holder)
+        context.note_use(holder.principal, call)
     return holder
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Protocol
 from auth.principal import Principal
 from hub.dialects.listings.lookups import Lookups
 from hub.dialects.listings.stores import ListingStores
+from hub.http.call import Call
 from hub.services.entities import EntityService
 from hub.services.registry import StoreRegistry
 from hub.settings import Settings
@@ -66,6 +67,14 @@ Count = Callable[[str], Awaitable[Taken]]
 """Counts a request under a key, unless it is one too many."""
 
 
+NoteUse = Callable[[Principal, Call], None]
+"""Records in the background that a key was used."""
+
+
+def note_nothing(principal: Principal, call: Call) -> None:
+    """Record no use of keys."""
+
+
 @dataclass(slots=True)
 class ListingsContext:
     """The services that the operations call.
@@ -83,6 +92,7 @@ class ListingsContext:
     count_registration: Count
     stores: ListingStores
     lookups: Lookups = field(init=False)
+    note_use: NoteUse = note_nothing
 
     def __post_init__(self) -> None:
         self.lookups = Lookups(self.engine, self.stores)

@@ -15,6 +15,7 @@ from hub.dialects.listings.cursors import Cursor, after, sort_by
 from hub.dialects.listings.shapes import by_listing
 from hub.http.body import SMALL_BODY
 from stores.bounds import Limit
+from stores.cursor import sort_key_of
 from stores.errors import NotFound
 from stores.newest import Newest
 from stores.query import And, Equal, Filter, Or, Query
@@ -74,7 +75,8 @@ SHAPED: Final = frozenset((
 
 
 async def read_page(context: ListingsContext, store: str, where: Filter, field: str, cursor: Cursor | None) -> Page:
-    """Return a page of a store, the newest first by the time in `field`. It takes as long however far the cursor is."""
+    """Return a page of a store, the newest first by the time in `field`. It takes as long however far the cursor is.
+    What another program has written without a time or a number has no position, and is not listed."""
     backwards = cursor is not None and cursor.backwards
     after_key = None if cursor is None else cursor.after
     query = Query(where, sort_by(field, backwards=backwards), 0, PAGE, after_key)
@@ -85,17 +87,21 @@ async def read_page(context: ListingsContext, store: str, where: Filter, field: 
     else:
         await listing.body.aclose()  # type: ignore[attr-defined]
         entities = await context.engine.entities(store, query, MOST_PAGE_BYTES)
-        more = listing.next is not None or await _goes_on(context, store, query, entities, field)
+        more = listing.next is not None or await _goes_on(context, store, query, entities)
     if backwards:
         entities.reverse()
-    return replace(_page_of(entities, field, cursor, more), is_large=is_large)
+    listed = [each for each in entities if type(each.get("number")) is int and type(each.get(field)) is int]
+    return replace(_page_of(listed, field, cursor, more and bool(listed)), is_large=is_large)
 
 
-async def _goes_on(context: ListingsContext, store: str, query: Query, entities: list[Entity], field: str) -> bool:
+async def _goes_on(context: ListingsContext, store: str, query: Query, entities: list[Entity]) -> bool:
     """Return whether there is more than the first entities of a list."""
     if not entities:
         return False
-    last = Cursor(entities[-1][field], entities[-1]["number"], not query.sort[0].descending)
+    time, number, _ = sort_key_of(entities[-1], query.sort)
+    if not (isinstance(time, int) and isinstance(number, int)):
+        return False
+    last = Cursor(time, number, not query.sort[0].descending)
     return bool(await context.engine.entities(store, Query(query.where, query.sort, 0, 1, last.after)))
 
 
