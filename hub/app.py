@@ -169,6 +169,7 @@ def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
         count_request=lambda key: hub.throttles.take(f"listings:{key}", requests),
         count_registration=lambda block: hub.throttles.take(f"register:{block}", registrations),
         stores=PurposedStores(hub.registry),
+        note_use=hub.accounts.note_use,
     )
     hub.followers.append(context.lookups)
     return ListingsDialect(context)
