@@ -18,11 +18,15 @@ from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import PrefixDispatch, endpoints_of
+from hub.dialects.listings.context import KIND, MOST_REGISTRATIONS, MOST_REQUESTS, ListingsContext
+from hub.dialects.listings.image_files import MediaImages
+from hub.dialects.listings.routes import ListingsDialect
+from hub.dialects.listings.stores import PurposedStores
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
-from hub.fetch import Fetcher
+from hub.fetch import FetchError, Fetcher
 from hub.fetching.fetch_rules import Exemption, FetchRules, parse_ports
 from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
 from hub.http.answer import Answer
@@ -35,10 +39,14 @@ from hub.key_file import load_key
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.mail import Mailer, SmtpServer
+from hub.media.errors import BadImage, MediaBusy
 from hub.media.files import UrlSource
-from hub.media.images import Images, NoImages
+from hub.media.images import ConvertedImages, Images
+from hub.media.jobs import ImageJob, Watermark, thumbnail
 from hub.media.service import make_media
 from hub.media.serving import MediaContext, MediaDialect
+from hub.media.watermark import read_watermark
+from hub.media.workers import ImageWorkers
 from hub.metrics import Metrics
 from hub.operational import health_routes, metrics_route
 from hub.running import Hub
@@ -49,6 +57,7 @@ from hub.services.delta import DeltaService
 from hub.services.entities import EntityService, WriteLimits
 from hub.services.expansion import Expansions
 from hub.services.keys import KeyIssuer
+from hub.services.listings.preparing import prepare as prepare_listings
 from hub.services.password_reset import PasswordReset
 from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
@@ -56,7 +65,7 @@ from hub.services.second_factors import SecondFactors
 from hub.services.signins import SignIns
 from hub.services.store_lives import StoreLives
 from hub.services.system_hooks import system_hooks
-from hub.services.throttles import Throttles
+from hub.services.throttles import Rule, Throttles
 from hub.settings import Settings
 from realtime.context import LiveContext, LiveSettings
 from realtime.fanout import Fanout
@@ -103,7 +112,8 @@ def create_app(
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
     platform = make_platform(settings, hub, origins)
     media = make_media_dialect(settings, hub, platform)
-    dialects = Dialects(platform, [media, *(make(hub, origins) for make in others)])
+    listings = make_listings(settings, hub)
+    dialects = Dialects(platform, [media, listings, *(make(hub, origins) for make in others)])
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -182,8 +192,30 @@ def make_media_dialect(settings: Settings, hub: Hub, platform: PlatformDialect) 
     )
 
 
+def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
+    """Return the listings API over the hub's services."""
+    requests, registrations = Rule(MOST_REQUESTS, 60), Rule(MOST_REGISTRATIONS, 3_600)
+    stores = PurposedStores(hub.registry)
+    context = ListingsContext(
+        settings=settings,
+        engine=hub.engine,
+        registry=hub.registry,
+        entities=hub.entities,
+        keys=hub.resolver,
+        count_request=lambda key: hub.throttles.take(f"listings:{key}", requests),
+        count_registration=lambda block: hub.throttles.take(f"register:{block}", registrations),
+        stores=stores,
+        images=MediaImages(hub.media.files, stores),
+        registration=hub.registration,
+        note_use=hub.accounts.note_use,
+    )
+    hub.followers.append(context.lookups)
+    return ListingsDialect(context)
+
+
 def assemble(settings: Settings, images: Images | None = None, urls: UrlSource | None = None) -> Hub:
-    """Create and connect every component; start nothing. `images` converts images, `urls` fetches files by URL."""
+    """Create and connect every component; start nothing. `images` converts images instead of the workers, `urls`
+    fetches files instead of the fetcher."""
     key = load_key(settings)
     engine = make_engine(settings, key.key)
     control_token = secrets.token_urlsafe(32)
@@ -208,11 +240,20 @@ def assemble(settings: Settings, images: Images | None = None, urls: UrlSource |
         metrics.limit_reached,
     )
     mailer = make_mailer(settings)
-    issuer = KeyIssuer(engine, settings.max_keys_per_user)
+
+    async def prepare_kind(kind: str) -> None:
+        if kind == KIND:
+            await prepare_listings(engine, registry, settings.listings_store_prefix)
+
+    issuer = KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)
     hooks = system_hooks(engine, registry, credentials, issuer, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine, registry)
     entities = EntityService(engine, registry, resolver, hooks, write_limits_of(settings), long_lists)
+    fetcher = make_fetcher(settings)
+    workers = ImageWorkers(
+        settings.image_workers, settings.image_seconds, settings.image_memory_mb, settings.image_queue
+    )
     return Hub(
         settings=settings,
         engine=engine,
@@ -225,7 +266,8 @@ def assemble(settings: Settings, images: Images | None = None, urls: UrlSource |
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
         registration=Registration(engine, issuer, key.key, mailer, settings.register_code_seconds),
         mailer=mailer,
-        fetcher=make_fetcher(settings),
+        fetcher=fetcher,
+        image_workers=workers,
         throttles=Throttles(engine.throttles),
         entities=entities,
         batch=BatchService(engine, registry, entities),
@@ -235,8 +277,8 @@ def assemble(settings: Settings, images: Images | None = None, urls: UrlSource |
             engine,
             entities,
             key.key,
-            images or NoImages(),
-            urls,
+            images or make_images(workers, read_watermark(settings.watermark)),
+            urls or UrlSource(fetcher, (FetchError,)),
             url=settings.media_url.get_secret_value(),
             folder=settings.data_dir,
             most_bytes=settings.media_max_bytes,
@@ -306,6 +348,15 @@ def make_fetcher(settings: Settings) -> Fetcher:
     exemptions = tuple(map(Exemption.parse, settings.fetch_allow))
     resolve = HostsFile(Path(settings.fetch_hosts)) if settings.fetch_hosts else resolve_by_system
     return Fetcher(FetchRules(exemptions, parse_ports(settings.fetch_ports)), ThreadedLookup(resolve))
+
+
+def make_images(workers: ImageWorkers, mark: Watermark | None) -> Images:
+    """Return what converts images in the workers, with the hub's watermark where one is wanted."""
+
+    def of_original(marked: bool) -> ImageJob:
+        return ImageJob(watermark=mark if marked else None)
+
+    return ConvertedImages(workers.convert, of_original, thumbnail, (BadImage,), (MediaBusy,))
 
 
 def reset_page_of(settings: Settings) -> str:

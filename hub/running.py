@@ -16,6 +16,7 @@ from hub.fetch import Fetcher
 from hub.key_file import KeyInUse, check_key
 from hub.mail import Mailer
 from hub.media.service import Media
+from hub.media.workers import ImageWorkers
 from hub.memory import give_back_memory
 from hub.metrics import Metrics
 from hub.services.accounts import Accounts
@@ -26,6 +27,7 @@ from hub.services.delta import DeltaService
 from hub.services.entities import EntityService
 from hub.services.expansion import Expansions
 from hub.services.listings.preparing import keep_prepared
+from hub.services.listings.tombstones import sweep_tombstones
 from hub.services.password_reset import PasswordReset
 from hub.services.registration import Registration
 from hub.services.registry import StoreRegistry
@@ -74,6 +76,7 @@ class Hub:
     registration: Registration
     mailer: Mailer
     fetcher: Fetcher
+    image_workers: ImageWorkers
     throttles: Throttles
     entities: EntityService
     batch: BatchService
@@ -104,6 +107,7 @@ class Hub:
             await when_available(self.registry.open)
             await when_available(self.registration.open)
             await when_available(self.media.records.define)
+            stack.push_async_callback(self.image_workers.close)
             stack.push_async_callback(self.media.thumbnails.close)
             await when_available(partial(keep_prepared, self.engine, self.registry))
             await when_available(self.entities.group_paths.start)
@@ -186,7 +190,8 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.settings.sweep_interval)
-            for sweep in (self.engine.sweep, self.accounts.sweep, self.registration.sweep):
+            tombstones = partial(sweep_tombstones, self.engine, self.registry, self.settings.tombstone_days)
+            for sweep in (self.engine.sweep, self.accounts.sweep, self.registration.sweep, tombstones):
                 # Each for itself: while one fails every time, the others still do their work.
                 try:
                     await sweep(now_ms())

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from stores.errors import Unavailable
-
 J = TypeVar("J")
 
 WIDTHS: Final = (160, 320, 640, 1280)
@@ -76,13 +74,3 @@ class ConvertedImages(Generic[J]):
             raise ImageRefused(str(error)) from error
         except self.busy as error:
             raise ImagesBusy(str(error), getattr(error, "retry_after", 1)) from error
-
-
-class NoImages:
-    """The `Images` of a hub that cannot convert any."""
-
-    async def original(self, source: Path, target: Path, *, marked: bool) -> ImageInfo:
-        raise Unavailable("this hub cannot convert images")
-
-    async def thumbnail(self, source: Path, target: Path, width: int) -> ImageInfo:
-        raise Unavailable("this hub cannot convert images")

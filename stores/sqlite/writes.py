@@ -189,11 +189,6 @@ class WriteExecutor(BulkWriter):
         self.computing_time.allow(changed=len(step.entities))
         self.insert_all(self.table(step.store), step.entities)
 
-    def take(self, step: Take) -> int:
-        if isinstance(step.serial, Stamp):
-            return stamps.take(self.connection, step.serial, step.count)
-        return serials.take(self.connection, step.serial, step.count)
-
     def find(self, step: Find) -> list[Entity]:
         table = self.table(step.store)
         if step.only is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.listings.support import Tenant, Tenants, prepare, program
+from tests.listings.support import Tenant, Tenants, prepare
 from tests.support.engines import fitting_database
 from tests.support.hub import Hub, running_hub
 
@@ -18,7 +18,7 @@ async def hub(
     folder = tmp_path_factory.mktemp("listings")
     async with (
         fitting_database(engine_kind, request, folder) as database,
-        running_hub(database, folder / "hub", program()) as hub,
+        running_hub(database, folder / "hub") as hub,
     ):
         await prepare(hub)
         yield hub

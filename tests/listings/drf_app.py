@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import django
@@ -153,6 +154,11 @@ def make_tables() -> None:
         for model in MODELS:
             if model._meta.db_table not in present:
                 editor.create_model(model)
+
+
+def moment_of(milliseconds: int) -> datetime:
+    """Return the time of an entity of the hub."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 # Access.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from auth.purposes import PROPERTIES
 from hub.dialects.listings.cursors import Cursor, sort_by
 from hub.dialects.listings.reading import PAGE
+from hub.services.listings.stores import NAMES, definitions_of
 from stores.definitions import parse_definition
 from stores.protocol import Engine
 from stores.query import And, Compare, Equal, Filter, Query
-from tests.listings.support import DEFINITIONS, LISTING
+from tests.listings.support import LISTING
 from tests.support.entities import entity, insert
 from tests.support.plans import plan_of
 
@@ -22,8 +24,7 @@ TIME = 1_780_272_000_000
 @pytest.fixture
 async def listings(engine: Engine) -> None:
     """Two owners' listings, twenty in a millisecond."""
-    [document] = [each for each in DEFINITIONS if each["name"] == STORE]
-    await engine.define(parse_definition({"open": False, **document}))
+    await engine.define(parse_definition(definitions_of(NAMES)[PROPERTIES]))
     made = [
         entity(
             LISTING

@@ -100,8 +100,8 @@ def definitions_of(names: Mapping[str, str]) -> dict[str, Entity]:
 
 def _properties(names: Mapping[str, str]) -> Part:
     indexes = [
-        ["owner", "publish_status", "-time"],
-        ["owner", "-time"],
+        ["owner", "publish_status", "-time", "-number"],
+        ["owner", "-time", "-number"],
         ["owner", "updated_at"],
     ]
     made = _of([*_property_fields(names)], "Properties", "Listings of properties for rent and for sale")

@@ -17,7 +17,7 @@ TOMBSTONES: Final = StoreDefinition(
     "_listing_tombstones",
     indexes=("at",),
     unique=("number",),
-    compounds=(CompoundIndex.of([Sort(("owner",)), Sort(("at",))], False, EVERYTHING, "indexes.0"),),
+    compounds=(CompoundIndex.of([Sort(("owner",)), Sort(("at",)), Sort(("number",))], False, EVERYTHING, "indexes.0"),),
 )
 """An entity has the `number` of a listing, its `owner`, `at` (Unix microseconds, of the same counter as the listings'
 `updated_at`), and `publish_status`: null when the listing is deleted."""

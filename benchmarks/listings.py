@@ -1,0 +1,247 @@
+"""The listings API beside the same API in Django REST framework: `python -m benchmarks.listings [--listings N]`.
+
+Both serve the same listings with the same images from SQLite, on the same core: the hub, and `tests/listings/drf_app.py`
+under one worker of gunicorn. Figures are CPU per request, which the speed of a machine changes alike for both. A key has
+120 requests in a minute on both, so there are many keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from benchmarks.data import client
+from benchmarks.load import LoadResult, load
+from benchmarks.peers import plain_request
+from benchmarks.processes import PASSWORD, ROOT, START_SECONDS, Cores, Hub, cpu_seconds, on_cores, running_hub
+from benchmarks.report import conclude, number, parser, say
+
+PAGE, FAR_PAGE, DETAIL = OPERATIONS = ("first page", "a page in the middle", "one listing")
+LEAST: Final = 8.0
+"""How many times as much CPU as the hub the framework should take."""
+
+EACH: Final = 100
+"""Requests of a key."""
+IMAGES: Final = 5
+
+LISTING: Final[dict[str, Any]] = {
+    "title": "5 bedroom Bungalow for rent in Bbunga",
+    "description": "A quiet house with a garden, near the lake. " * 10,
+    "price": 1_500_000,
+    "currency": "UGX",
+    "property_type": "bungalow",
+    "listing_type": "rent",
+    "location": "Bbunga",
+    "district": "kampala",
+    "latitude": 0.3,
+    "longitude": 32.58,
+    "bedrooms": 5,
+    "bathrooms": 4,
+    "floor_size": 350,
+    "plot_size": 50.5,
+    "amenities": ["parking", "swimming-pool"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server with listings: its requests by operation, for each key."""
+
+    name: str
+    address: tuple[str, int]
+    pid: int
+    requests: dict[str, list[list[bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is in the hub: the number of the user, its keys, and its listings as entities, the oldest first."""
+
+    number: int
+    keys: Sequence[str]
+    listings: Sequence[dict[str, Any]]
+    images: Sequence[dict[str, Any]]
+
+
+def fill_hub(hub: Hub, listings: int, keys: int) -> Data:
+    """Create a user with listings and keys."""
+    with client(hub, "") as http:
+        answer = http.post("auth/token", json={"login": "admin", "password": PASSWORD}).raise_for_status()
+    with client(hub, answer.json()["token"]) as admin:
+        user = admin.post("users", json={"login": "seller"}).raise_for_status().json()
+        secrets = []
+        for _ in range(keys):
+            body = {"name": "benchmark", "kind": "listings", "user": user["_id"]}
+            secrets.append(admin.post("keys", json=body).raise_for_status().json()["key"])
+        token = admin.post("tokens", json={"name": "benchmark", "user": user["_id"]}).raise_for_status().json()["token"]
+    with client(hub, token) as http:
+        made = [entity for start in range(0, listings, 500) for entity in _create(http, "properties", [
+            LISTING | {"title": f"{LISTING['title']} {n}"} for n in range(start, min(start + 500, listings))
+        ])]  # fmt: skip
+        images = [entity for start in range(0, listings, 200) for entity in _create(http, "property_images", [
+            {"property": listing["_id"], "image": {"url": f"/media/{n}.webp"}, "alt": "Front view"}
+            for listing in made[start : start + 200] for n in range(IMAGES)
+        ])]  # fmt: skip
+    return Data(user["number"], secrets, made, images)
+
+
+def _create(http: httpx.Client, store: str, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = http.post(store, json=bodies).raise_for_status().json()["entities"]
+    return found
+
+
+def fill_framework(data: Data, file: Path) -> None:
+    """Give the framework the same data. In a process of its own: it is configured once."""
+    os.environ["DRF_DATABASE"] = str(file)
+    from tests.listings import drf_app as drf
+
+    drf.make_tables()
+    currency = drf.Currency.objects.create(code="UGX", symbol="USh")
+    kind = drf.PropertyType.objects.create(name="Bungalow", slug="bungalow")
+    district = drf.District.objects.create(
+        name="Kampala", slug="kampala", region=drf.Region.objects.create(name="Central", slug="central")
+    )
+    amenities = [drf.Amenity.objects.create(name=n, slug=n, icon="bi-x") for n in ("parking", "swimming-pool")]
+    own = {name: LISTING[name] for name in LISTING.keys() - {"currency", "property_type", "district", "amenities", "title"}}
+    related = {"currency": currency, "property_type": kind, "district": district}
+    moments = [drf.moment_of(each["time"]) for each in data.listings]
+    drf.Property.objects.bulk_create(
+        drf.Property(id=each["number"], owner=data.number, title=each["title"], created_at=at, updated_at=at,
+                     **related, **own)
+        for each, at in zip(data.listings, moments, strict=True)
+    )  # fmt: skip
+    through = drf.Property.amenities.through
+    through.objects.bulk_create(
+        through(property_id=each["number"], amenity_id=a.pk) for each in data.listings for a in amenities
+    )
+    numbers = {each["_id"]: each["number"] for each in data.listings}
+    drf.PropertyImage.objects.bulk_create(
+        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], url=f"http://x{i['image']['url']}",
+                          is_main=bool(i.get("is_main")), alt=i["alt"])
+        for i in data.images
+    )  # fmt: skip
+    digests = [hashlib.sha256(key.encode()).hexdigest() for key in data.keys]
+    drf.ApiKey.objects.bulk_create(drf.ApiKey(owner=data.number, scope="R", digest=d) for d in digests)
+    drf.connection.close()
+
+
+@contextmanager
+def running_framework(file: Path, cores: Cores) -> Iterator[tuple[tuple[str, int], int]]:
+    """Run the framework under one worker of gunicorn; yield its address and the worker's process id."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = int(server.getsockname()[1])
+    command = [sys.executable, "-m", "gunicorn", "--workers", "1", "--threads", "4", "--keep-alive", "60"]
+    command += ["--bind", f"127.0.0.1:{port}", "--log-level", "error", "tests.listings.drf_app:application"]
+    environment = os.environ | {"DRF_DATABASE": str(file), "PYTHONPATH": str(ROOT)}
+    with on_cores(cores.hub):
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(("127.0.0.1", port))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield ("127.0.0.1", port), int(children[0])
+    finally:
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+
+
+def wait_for(address: tuple[str, int]) -> None:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + 4 * START_SECONDS
+    while True:
+        try:
+            httpx.get(f"http://{address[0]}:{address[1]}/v1/nothing/", trust_env=False, timeout=60)
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def server_of(name: str, address: tuple[str, int], pid: int, data: Data) -> Server:
+    """Return the server with its requests. A page in the middle has a cursor of the server's own."""
+    base = f"v1/{data.number}/properties/"
+    numbers = [each["number"] for each in data.listings]
+    middle = page_in_the_middle(address, data)
+    paths = {PAGE: [base], FAR_PAGE: [middle], DETAIL: [f"{base}{number}/" for number in numbers]}
+    per_operation = len(data.keys) // len(OPERATIONS)
+    requests: dict[str, list[list[bytes]]] = {}
+    for index, operation in enumerate(OPERATIONS):
+        keys = data.keys[index * per_operation : (index + 1) * per_operation]
+        found = paths[operation]
+        requests[operation] = [
+            [plain_request(address, {"authorization": f"Bearer {key}"}, "GET", found[n % len(found)], b"")
+             for n in range(EACH)]
+            for key in keys
+        ]  # fmt: skip
+    return Server(name, address, pid, requests)
+
+
+def page_in_the_middle(address: tuple[str, int], data: Data) -> str:
+    headers = {"Authorization": f"Bearer {data.keys[-1]}"}
+    url = f"http://{address[0]}:{address[1]}/v1/{data.number}/properties/"
+    with httpx.Client(headers=headers, trust_env=False, timeout=60) as http:
+        for _ in range(min(20, len(data.listings) // 100)):
+            url = http.get(url).raise_for_status().json()["next"]
+    return url.partition("/")[2].partition("/")[2].partition("/")[2]
+
+
+async def measure(server: Server, operation: str) -> tuple[float, LoadResult]:
+    """Return the CPU per request in µs, over one connection, and the result of the load."""
+    total = LoadResult()
+    before = cpu_seconds(server.pid) or 0.0
+    for each in server.requests[operation]:
+        result = await load(server.address, [iter(each)], 600)
+        total.latencies.extend(result.latencies)
+        total.failures += result.failures
+    spent = (cpu_seconds(server.pid) or 0.0) - before
+    return spent / max(1, len(total.latencies)) * 1e6, total
+
+
+def main() -> int:
+    made = parser("benchmarks.listings", __doc__, mongodb=False)
+    made.add_argument("--listings", type=int, default=5_000, help="listings of the user (default 5 000)")
+    made.add_argument("--keys", type=int, default=9, help="keys of 100 requests, shared by the operations (default 9)")
+    given = made.parse_args()
+    cores, rows, faults = Cores.choose(), list[dict[str, Any]](), list[str]()
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as name, running_hub("", cores) as hub:
+        file = Path(name) / "framework.db"
+        data = fill_hub(hub, given.listings, given.keys)
+        fill_framework(data, file)
+        with running_framework(file, cores) as (address, pid):
+            servers = [
+                server_of("hub", (hub.host, hub.port), hub.pid, data),
+                server_of("Django REST framework", address, pid, data),
+            ]
+            for operation in OPERATIONS:
+                row: dict[str, Any] = {"operation": operation}
+                for server in servers:
+                    row[server.name], result = asyncio.run(measure(server, operation))
+                    faults += [f"{server.name}, {operation}: {text}" for text in dict.fromkeys(result.failures)]
+                row["ratio"] = row["Django REST framework"] / row["hub"]
+                say(f"{operation}: {row['ratio']:.1f}")
+                rows.append(row)
+    faults += [f"{row['operation']}: {row['ratio']:.1f} is below {LEAST}" for row in rows if row["ratio"] < LEAST]
+    lines = ["operation | hub µs | Django REST framework µs | ratio"]
+    lines += [
+        f"{row['operation']} | {number(row['hub'])} | {number(row['Django REST framework'])} | {row['ratio']:.1f}"
+        for row in rows
+    ]
+    return conclude(lines, faults, {"rows": rows}, given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
