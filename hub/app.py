@@ -19,14 +19,14 @@ from auth.secrets import Passwords
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import PrefixDispatch, endpoints_of
 from hub.dialects.listings.context import KIND, MOST_REGISTRATIONS, MOST_REQUESTS, ListingsContext
-from hub.dialects.listings.image_files import MediaImages
+from hub.dialects.listings.image_files import ImageFiles
 from hub.dialects.listings.routes import ListingsDialect
 from hub.dialects.listings.stores import PurposedStores
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
 from hub.engines import make_engine
-from hub.fetch import FetchError, Fetcher
+from hub.fetch import Fetcher
 from hub.fetching.fetch_rules import Exemption, FetchRules, parse_ports
 from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
 from hub.http.answer import Answer
@@ -39,10 +39,7 @@ from hub.key_file import load_key
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveEndpoint, LiveGateway, describe_live, refuse
 from hub.mail import Mailer, SmtpServer
-from hub.media.errors import BadImage, MediaBusy
-from hub.media.files import UrlSource
-from hub.media.images import ConvertedImages, Images
-from hub.media.jobs import ImageJob, Watermark, thumbnail
+from hub.media.images import Images
 from hub.media.service import make_media
 from hub.media.serving import MediaContext, MediaDialect
 from hub.media.watermark import read_watermark
@@ -96,19 +93,13 @@ class HubApplication(Starlette):
 MakeDialect = Callable[[Hub, Origins], Dialect[Any]]
 
 
-def create_app(
-    settings: Settings | None = None,
-    others: Iterable[MakeDialect] = (),
-    *,
-    images: Images | None = None,
-    urls: UrlSource | None = None,
-) -> Starlette:
+def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] = ()) -> Starlette:
     """Return the hub as an ASGI application; `app.state.hub` holds its components.
 
     `others` create the dialects that are served beside the platform's. Raises CannotOpen for an unusable setting.
     """
     settings = settings or Settings()
-    hub = assemble(settings, images, urls)
+    hub = assemble(settings)
     origins = Origins(settings.trusted_origins, settings.allowed_hosts)
     platform = make_platform(settings, hub, origins)
     media = make_media_dialect(settings, hub, platform)
@@ -201,11 +192,11 @@ def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
         engine=hub.engine,
         registry=hub.registry,
         entities=hub.entities,
-        keys=hub.resolver,
+        resolver=hub.resolver,
         count_request=lambda key: hub.throttles.take(f"listings:{key}", requests),
         count_registration=lambda block: hub.throttles.take(f"register:{block}", registrations),
         stores=stores,
-        images=MediaImages(hub.media.files, stores),
+        images=ImageFiles(hub.media.files, stores),
         registration=hub.registration,
         note_use=hub.accounts.note_use,
     )
@@ -213,9 +204,8 @@ def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
     return ListingsDialect(context)
 
 
-def assemble(settings: Settings, images: Images | None = None, urls: UrlSource | None = None) -> Hub:
-    """Create and connect every component; start nothing. `images` converts images instead of the workers, `urls`
-    fetches files instead of the fetcher."""
+def assemble(settings: Settings) -> Hub:
+    """Create and connect every component; start nothing."""
     key = load_key(settings)
     engine = make_engine(settings, key.key)
     control_token = secrets.token_urlsafe(32)
@@ -277,8 +267,8 @@ def assemble(settings: Settings, images: Images | None = None, urls: UrlSource |
             engine,
             entities,
             key.key,
-            images or make_images(workers, read_watermark(settings.watermark)),
-            urls or UrlSource(fetcher, (FetchError,)),
+            Images(workers, read_watermark(settings.watermark), metrics.image_done),
+            fetcher,
             url=settings.media_url.get_secret_value(),
             folder=settings.data_dir,
             most_bytes=settings.media_max_bytes,
@@ -348,15 +338,6 @@ def make_fetcher(settings: Settings) -> Fetcher:
     exemptions = tuple(map(Exemption.parse, settings.fetch_allow))
     resolve = HostsFile(Path(settings.fetch_hosts)) if settings.fetch_hosts else resolve_by_system
     return Fetcher(FetchRules(exemptions, parse_ports(settings.fetch_ports)), ThreadedLookup(resolve))
-
-
-def make_images(workers: ImageWorkers, mark: Watermark | None) -> Images:
-    """Return what converts images in the workers, with the hub's watermark where one is wanted."""
-
-    def of_original(marked: bool) -> ImageJob:
-        return ImageJob(watermark=mark if marked else None)
-
-    return ConvertedImages(workers.convert, of_original, thumbnail, (BadImage,), (MediaBusy,))
 
 
 def reset_page_of(settings: Settings) -> str:

@@ -56,6 +56,10 @@ class Metrics:
         self.limits = Counter(
             "hub_limit_reached", "Refusals at a limit, by the name of its setting", ("limit",), registry=self.registry
         )
+        self.images = Counter(
+            "hub_images", "Images that were to be converted, by what became of them", ("outcome",),
+            registry=self.registry,
+        )  # fmt: skip
         self.changes = CounterCollector("hub_changes", "Changes seen in the feed", ("store", "op"))
         self.feed_delay = HistogramCollector(
             "hub_feed_delay_seconds",
@@ -80,6 +84,10 @@ class Metrics:
         """Count a refusal. An empty name, from an error without a limit, is ignored."""
         if limit_name:
             self.limits.labels(limit_name).inc()
+
+    def image_done(self, outcome: str) -> None:
+        """Count an image that was to be converted."""
+        self.images.labels(outcome).inc()
 
     def observed(self, operation: str, status: int, seconds: float) -> None:
         self.requests.add(operation, status)

@@ -27,8 +27,6 @@ from hub.key_file import KeyAppeared
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveGateway
 from hub.logs import configure_logging
-from hub.media.files import UrlSource
-from hub.media.images import Images
 from hub.memory import reuse_memory
 from hub.metrics import Metrics
 from hub.running import Hub
@@ -125,16 +123,9 @@ class HubServer(uvicorn.Server):
         self.announce(self.hub, url)
 
 
-def serve(
-    settings: Settings,
-    others: Iterable[MakeDialect] = (),
-    *,
-    images: Images | None = None,
-    urls: UrlSource | None = None,
-) -> int:
+def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code. Running requests get `shutdown_grace` seconds to complete.
-    `others` create the dialects that are served beside the platform's; `images` converts images, and `urls` fetches
-    files."""
+    `others` create the dialects that are served beside the platform's."""
     configure_logging(settings)
     reuse_memory()
     allow_connections()
@@ -145,9 +136,9 @@ def serve(
         # Bind before anything is created: a taken port must not leave a new database and password behind.
         listening += listen(settings.host, settings.port)
         try:
-            return run(create_app(settings, others, images=images, urls=urls), settings, listening)
+            return run(create_app(settings, others), settings, listening)
         except KeyAppeared:  # made by another process that started on this data folder at the same time
-            return run(create_app(settings, others, images=images, urls=urls), settings, listening)
+            return run(create_app(settings, others), settings, listening)
     except CannotOpen as error:
         print(f"hub: {error}", file=sys.stderr, flush=True)
         return 1

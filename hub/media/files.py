@@ -6,19 +6,21 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Protocol
+from typing import Annotated, Final
 from urllib.parse import unquote, urlsplit
 
 from auth.principal import Principal
 from auth.view import View
+from hub.fetch import Fetcher, FetchError
 from hub.http.errors import BadRequest, BodyTooLarge, Overloaded
 from hub.media.access import field_of
-from hub.media.images import ImageInfo, ImageRefused, Images, ImagesBusy
+from hub.media.images import Images
 from hub.media.incoming import IncomingFolder, head_of
+from hub.media.jobs import MOST_IMAGE_BYTES, ImageInfo
 from hub.media.links import Links
 from hub.media.names import HEAD_BYTES, is_allowed, renamed, safe_name, type_of
 from hub.media.records import FileRecord, FileRecords
@@ -37,35 +39,11 @@ from stores.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-IMAGE_BYTES: Final[Annotated[int, Limit("upload to an `Image` field, without `max_bytes`", "bytes", "413")]] = (
-    15_000_000
-)
 MOST_UPLOADS: Final[Annotated[int, Limit("process", "uploads at once", "503")]] = 64
 MOST_UPLOADS_EACH: Final[Annotated[int, Limit("user", "uploads at once", "503")]] = 16
 NOT_FETCHED: Final = "This URL could not be fetched."
 """The one answer for every URL that is refused or does not answer: an answer of its own would tell what the hub can
 reach."""
-
-
-class Fetched(Protocol):
-    @property
-    def type(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-
-
-class Fetcher(Protocol):
-    """Downloads from servers that users name, under rules (docs/security.md)."""
-
-    async def download(self, url: str, target: BinaryIO, most_bytes: int, *, strict: bool = True) -> Fetched: ...
-
-
-@dataclass(frozen=True, slots=True)
-class UrlSource:
-    """The fetcher, and the errors with which it refuses or fails."""
-
-    fetcher: Fetcher
-    errors: tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +95,7 @@ class MediaService:
         images: Images,
         links: Links,
         most_bytes: int,
-        urls: UrlSource | None = None,
+        fetcher: Fetcher,
     ) -> None:
         self._engine = engine
         self._entities = entities
@@ -128,7 +106,7 @@ class MediaService:
         self._images = images
         self._links = links
         self._most_bytes = most_bytes
-        self._urls = urls
+        self._fetcher = fetcher
         self._owner = ""
         self._arriving: Counter[str] = Counter()
         self.lost = asyncio.Event()
@@ -150,7 +128,7 @@ class MediaService:
         return self._target(principal, view, new_id(), file_field(view, field))
 
     def _target(self, principal: Principal, view: View, id: str, field: Field) -> UploadTarget:
-        default = IMAGE_BYTES if field.kind.uploaded == "image" else self._most_bytes
+        default = MOST_IMAGE_BYTES if field.kind.uploaded == "image" else self._most_bytes
         return UploadTarget(principal, view, id, field, min(field.max_bytes or default, self._most_bytes))
 
     @asynccontextmanager
@@ -171,12 +149,10 @@ class MediaService:
 
     async def fetch(self, target: UploadTarget, url: str, path: Path) -> Upload:
         """Download a file. Raises BadRequest for every URL that is refused or does not answer."""
-        if self._urls is None:
-            raise BadRequest("url", NOT_FETCHED)
         try:
             with path.open("xb") as file:
-                fetched = await self._urls.fetcher.download(url, file, target.most_bytes)
-        except self._urls.errors as error:
+                fetched = await self._fetcher.download(url, file, target.most_bytes)
+        except FetchError as error:
             log.info("a URL was not fetched for %s: %s", target.principal.login, error)
             raise BadRequest("url", NOT_FETCHED) from error
         return Upload(path, unquote(urlsplit(fetched.url).path), fetched.type)
@@ -259,7 +235,7 @@ class MediaService:
             yield ReadyFile(upload.path, name, kind, size)
             return
         async with self._incoming.path() as converted:
-            info = await converting(self._images.original(upload.path, converted, marked=target.field.watermark))
+            info = await self._images.original(upload.path, converted, marked=target.field.watermark)
             yield ReadyFile(converted, renamed(name, info.type), info.type, info.size, info)
 
     async def _claim(self) -> None:
@@ -296,23 +272,10 @@ def _record_of(target: UploadTarget, ready: ReadyFile) -> FileRecord:
 
 def too_large(target: UploadTarget) -> BodyTooLarge:
     return BodyTooLarge("file", f"The file must not exceed {target.most_bytes} bytes.").at(
-        "" if target.field.max_bytes else "IMAGE_BYTES" if target.is_image else "media_max_bytes"
+        "" if target.field.max_bytes else "MOST_IMAGE_BYTES" if target.is_image else "media_max_bytes"
     )
 
 
 def _too_many(what: str, limit: str) -> Overloaded:
     text = f"Too many {what} are on their way ({limit}): try again."
     return Overloaded("too many uploads", "file", text).at(limit)
-
-
-async def converting(work: Awaitable[ImageInfo]) -> ImageInfo:
-    """Return the result of a conversion. Raises BadRequest for a bad image, and Overloaded while too many are being
-    converted."""
-    try:
-        return await work
-    except ImageRefused as error:
-        raise BadRequest("file", str(error)) from error
-    except ImagesBusy as error:
-        raise Overloaded(
-            str(error), "file", "Too many images are being converted: try again.", error.retry_after
-        ) from error

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auth.secret_key import SecretKey
+from hub.fetch import Fetcher
 from hub.media.access import FileAccess
-from hub.media.files import MediaService, UrlSource
+from hub.media.files import MediaService
 from hub.media.images import Images
 from hub.media.incoming import IncomingFolder
 from hub.media.links import Links
@@ -34,7 +35,7 @@ def make_media(
     entities: EntityService,
     key: SecretKey,
     images: Images,
-    urls: UrlSource | None,
+    fetcher: Fetcher,
     *,
     url: str,
     folder: Path,
@@ -46,7 +47,7 @@ def make_media(
     storage = Storage.at(url) if url else Storage.in_folder(folder / "media")
     incoming = IncomingFolder(folder / "incoming")
     records, links = FileRecords(engine), Links(key)
-    files = MediaService(engine, entities, records, storage, incoming, images, links, most_bytes, urls)
+    files = MediaService(engine, entities, records, storage, incoming, images, links, most_bytes, fetcher)
     thumbnails = Thumbnails(records, storage, incoming, images)
     access = FileAccess(engine, entities.registry, records, links)
     keeper = MediaKeeper(engine, entities.registry, records, storage, incoming, thumbnails, files.lost, interval)

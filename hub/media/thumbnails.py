@@ -8,9 +8,9 @@ from collections import OrderedDict
 from typing import Annotated, Final
 
 from hub.http.errors import Overloaded
-from hub.media.files import converting
-from hub.media.images import WIDTHS, Images
+from hub.media.images import Images
 from hub.media.incoming import IncomingFolder
+from hub.media.jobs import THUMBNAIL_WIDTHS
 from hub.media.reading import download
 from hub.media.records import KEPT, FileRecord, FileRecords
 from hub.media.storage import Storage
@@ -31,7 +31,7 @@ def thumbnail_key(record: FileRecord, width: int) -> str:
 
 def keys_of(record: FileRecord) -> list[str]:
     """Return the keys of a file and of all thumbnails that it may have."""
-    return [record.key, *(thumbnail_key(record, width) for width in WIDTHS)]
+    return [record.key, *(thumbnail_key(record, width) for width in THUMBNAIL_WIDTHS)]
 
 
 class Thumbnails:
@@ -47,7 +47,7 @@ class Thumbnails:
     async def find(self, record: FileRecord, width: int) -> tuple[str, int]:
         """Return the key and the size of an image in this width, or of the image itself if it is not wider. Raises
         NotFound for another width than the listed ones and for a file that is no image, and Overloaded."""
-        if record.width is None or width not in WIDTHS:
+        if record.width is None or width not in THUMBNAIL_WIDTHS:
             raise NotFound(f"no thumbnail of {record.file} has a width of {width}")
         if record.width <= width:
             return record.key, record.size
@@ -87,7 +87,7 @@ class Thumbnails:
     async def _make(self, record: FileRecord, width: int, key: str) -> int:
         async with self._at_work, self._incoming.path() as source, self._incoming.path() as made:
             await download(self._storage, record.key, record.size, source)
-            info = await converting(self._images.thumbnail(source, made, width))
+            info = await self._images.thumbnail(source, made, width)
             await self._storage.put(key, made)
         now = await self._records.find(record.file)
         if now is None or now.state != KEPT:  # removed meanwhile, perhaps before the thumbnail was there

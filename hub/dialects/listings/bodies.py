@@ -24,10 +24,10 @@ from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.errors import InvalidFields, Malformed, UnsupportedMediaType
 from hub.dialects.listings.fields import too_many_bytes
 from hub.dialects.listings.forms import Form
-from hub.dialects.listings.serializers import MOST_IMAGE_BYTES
 from hub.http.body import SMALL_BODY, BodyLimit
 from hub.http.call import Call
 from hub.http.errors import BodyTooLarge
+from hub.media.jobs import MOST_IMAGE_BYTES
 from stores.bounds import Limit
 from stores.threads import in_thread
 

@@ -1,25 +1,30 @@
-"""The files of images in the media service: `hub.dialects.listings.services.ImageFiles`."""
+"""The files of the images of listings, in the media service."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.datastructures import UploadFile
 
 from auth.principal import Principal
-from hub.dialects.listings.services import ImageRefused, UrlRefused
 from hub.dialects.listings.stores import ListingStores
 from hub.http.errors import BadRequest
 from hub.media.files import MediaService, ReadyFile, Upload, UploadTarget
 from hub.media.incoming import copy
+from stores.bounds import Limited
 from stores.records import Entity
 from stores.threads import in_thread
 
 FIELD: Final = "image"
 """The field of images that has the file."""
+
+
+class ImageRefused(Limited):
+    """A file that is no image which the hub takes, or a URL that is not fetched. Its argument is the text for the
+    caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,16 @@ class ConvertedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaImages:
+class ImageFiles:
+    """Converts the files of images, and stores them."""
+
     media: MediaService
     stores: ListingStores
 
     @asynccontextmanager
     async def from_upload(self, principal: Principal, file: UploadFile) -> AsyncIterator[ConvertedImage]:
+        """Convert an uploaded file; remove the result at the end of the block, unless it was stored. Raises
+        ImageRefused, and Overloaded while too many are being converted."""
         target = self._target(principal)
         async with self.media.arriving(principal.user_id) as path:
             await in_thread(copy, file.file, path)
@@ -45,14 +54,17 @@ class MediaImages:
 
     @asynccontextmanager
     async def from_url(self, principal: Principal, url: str) -> AsyncIterator[ConvertedImage]:
+        """Fetch the file at a URL, and convert it as `from_upload` does."""
         target = self._target(principal)
         async with self.media.arriving(principal.user_id) as path:
-            with _refused_as(UrlRefused):
+            with _refusals():
                 upload = await self.media.fetch(target, url, path)
             async with self._converted(target, upload) as image:
                 yield image
 
     async def create(self, principal: Principal, image: Entity, ready: ConvertedImage) -> bytes:
+        """Store a converted file, then create an image with it in one commit; return the image as JSON text. `image`:
+        the other fields of the image. Raises the errors of `EntityService.create`."""
         text, _ = await self.media.create(replace(ready.target, principal=principal), ready.file, image)
         return text
 
@@ -61,19 +73,17 @@ class MediaImages:
 
     @asynccontextmanager
     async def _converted(self, target: UploadTarget, upload: Upload) -> AsyncIterator[ConvertedImage]:
-        converting = self.media.ready(target, upload)
-        with _refused_as(ImageRefused):
-            file = await converting.__aenter__()
-        try:
+        async with AsyncExitStack() as stack:
+            with _refusals():
+                file = await stack.enter_async_context(self.media.ready(target, upload))
             yield ConvertedImage(target, file)
-        finally:
-            await converting.__aexit__(None, None, None)
 
 
 @contextmanager
-def _refused_as(kind: type[ImageRefused | UrlRefused]) -> Iterator[None]:
-    """Raise what the media service refuses as an error of another type."""
+def _refusals() -> Iterator[None]:
+    """Raise what the media service refuses as ImageRefused."""
     try:
         yield
-    except BadRequest as refusal:
-        raise kind(" ".join(text for texts in refusal.errors.values() for text in texts)) from refusal
+    except BadRequest as error:
+        texts = " ".join(text for texts in error.errors.values() for text in texts)
+        raise ImageRefused(texts).at(error.limit_name) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Annotated, Any, Final
+from typing import Any
 
 import orjson
 
@@ -13,24 +13,18 @@ from auth.principal import Principal
 from hub.dialects.listings.bodies import received
 from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.errors import NON_FIELD, InvalidFields
+from hub.dialects.listings.image_files import ImageRefused
 from hub.dialects.listings.links import base_of
 from hub.dialects.listings.properties import written_answer
 from hub.dialects.listings.reading import number_of, read_listing
 from hub.dialects.listings.serializers import CHANGED_IMAGE, NEW_IMAGE, Values
-from hub.dialects.listings.services import ImageRefused, UrlRefused
 from hub.dialects.listings.shapes import image as image_shape
 from hub.http.answer import Answer
 from hub.http.call import Call
-from stores.bounds import Limit
+from hub.services.store_rules.images import MOST_IMAGES
 from stores.errors import InvalidEntity, NotFound
 from stores.query import WHOLE, And, Equal, Query
 from stores.records import Entity
-
-MOST_IMAGES: Final[Annotated[int, Limit("listing", "images", "400")]] = 50
-"""The rules of the store keep this bound in each commit."""
-
-NOT_FETCHED: Final = "This URL could not be fetched."
-"""One text for every reason, so that nobody learns what a private address answers."""
 
 
 async def add_image(context: ListingsContext, call: Call, principal: Principal) -> Answer:
@@ -71,10 +65,8 @@ async def _converted(context: ListingsContext, call: Call, principal: Principal,
     async with AsyncExitStack() as stack:
         try:
             ready = await call.while_connected(source.__aenter__())
-        except UrlRefused:
-            raise InvalidFields({name: [NOT_FETCHED]}) from None
         except ImageRefused as refusal:
-            raise InvalidFields({name: [str(refusal)]}) from None
+            raise InvalidFields({name: [str(refusal)]}).at(refusal.limit_name) from None
         stack.push_async_exit(source)
         yield ready
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from hub.dialects.listings.errors import NON_FIELD, InvalidFields
@@ -25,9 +25,7 @@ from hub.dialects.listings.fields import (
     Whole,
 )
 from hub.dialects.listings.forms import Form
-from stores.bounds import Limit
-
-MOST_IMAGE_BYTES: Final[Annotated[int, Limit("request", "bytes of an image", "400")]] = 15_000_000
+from hub.media.jobs import MOST_IMAGE_BYTES
 
 Values = dict[str, Any]
 

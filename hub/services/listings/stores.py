@@ -48,9 +48,6 @@ AVAILABILITIES: Final = {
     "reserved": "Reserved",
 }
 
-IMAGE: Final = "JSON"
-"""The type of the file of an image."""
-
 
 @dataclass(frozen=True, slots=True)
 class ListingsStores:
@@ -145,7 +142,7 @@ def _image_fields(properties: str) -> list[Part]:
     return [
         {"id": "number", "type": "Serial", "label": "Number"},
         listing,
-        {"id": "image", "type": IMAGE, "label": "Image"},
+        {"id": "image", "type": "Image", "label": "Image", "public": True, "watermark": True},
         _flag("is_main", "Main image"),
         _text("alt", "Description"),
     ]
