@@ -21,7 +21,7 @@ from hub.dialects.endpoint import PrefixDispatch, endpoints_of
 from hub.dialects.listings.context import KIND, MOST_REGISTRATIONS, MOST_REQUESTS, ListingsContext
 from hub.dialects.listings.image_files import ImageFiles
 from hub.dialects.listings.routes import ListingsDialect
-from hub.dialects.listings.stores import PurposedStores
+from hub.dialects.listings.stores import ListingStores
 from hub.dialects.platform.context import PlatformContext
 from hub.dialects.platform.operations import RESET_PATH
 from hub.dialects.platform.routes import PlatformDialect
@@ -186,7 +186,7 @@ def make_media_dialect(settings: Settings, hub: Hub, platform: PlatformDialect) 
 def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
     """Return the listings API over the hub's services."""
     requests, registrations = Rule(MOST_REQUESTS, 60), Rule(MOST_REGISTRATIONS, 3_600)
-    stores = PurposedStores(hub.registry)
+    stores = ListingStores(hub.registry)
     context = ListingsContext(
         settings=settings,
         engine=hub.engine,

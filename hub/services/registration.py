@@ -55,7 +55,7 @@ MOST_TRIES: Final[Annotated[int, Limit("code", "wrong tries", "400, like any wro
 
 MOST_CODES: Final[Annotated[int, Limit("account", "codes in an hour", "no mail")]] = 10
 
-MOST_REGISTRATIONS: Final[Annotated[int, Limit("process", "requests for a code", "429")]] = 1_000
+MOST_CODE_REQUESTS: Final[Annotated[int, Limit("process", "requests for a code", "429")]] = 1_000
 """Requests for a code that wait for the lookup of their user."""
 
 DECOYS: Final = 4_096
@@ -105,7 +105,7 @@ class Registration:
         self._key = key
         self._mailer = mailer
         self._seconds = seconds
-        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MOST_REGISTRATIONS)
+        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MOST_CODE_REQUESTS)
 
     async def open(self) -> None:
         """Define the store of codes."""
@@ -119,7 +119,7 @@ class Registration:
         try:
             self._waiting.put_nowait((_searchable(login), address))
         except asyncio.QueueFull:
-            raise TooManyAttempts(1).at("MOST_REGISTRATIONS") from None
+            raise TooManyAttempts(1).at("MOST_CODE_REQUESTS") from None
 
     async def run(self) -> None:
         """Make and mail the requested codes, until cancelled."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
 from stores.records import Entity
-from tests.support.hub import PATIENCE, Client, Hub
+from tests.media.uploading import FILES_HOST, png, uploaded
+from tests.support.hub import PATIENCE, Client, Hub, eventually, unique
+from tests.support.smtp import Inbox
 
 LISTINGS = "/v1"
 
@@ -53,6 +57,30 @@ LISTING: Json = {
 }
 
 
+def iso(stamp: int) -> str:
+    """Return a time in Unix microseconds as the API writes it."""
+    return f"{datetime(1970, 1, 1) + timedelta(microseconds=stamp):%Y-%m-%dT%H:%M:%S.%f}Z".replace(".000000Z", "Z")
+
+
+def fetched(hub: Hub, url: str) -> str:
+    """Return the URL of one of the hub's files as one from which the hub may fetch."""
+    return url.replace(hub.url, f"http://{FILES_HOST}:{hub.process.port}")
+
+
+async def mailed_code(inbox: Inbox, address: str) -> str:
+    """Return the code in the newest mail to this address, when there is one."""
+
+    async def found() -> str | None:
+        codes = [
+            re.findall(r"\b[0-9]{6}\b", str(mail.get_payload()))[0] for mail in inbox.messages if mail["To"] == address
+        ]
+        return codes[-1] if codes else None
+
+    code = await eventually(found)
+    assert code is not None
+    return code
+
+
 async def prepare(hub: Hub) -> None:
     """Make the stores, and put the reference data of the tests in place of the seeds."""
     await hub.admin.make("keys", {"name": "first", "kind": "listings"})
@@ -82,8 +110,10 @@ class Tenant:
         return await self.platform.make_all("properties", [LISTING | fields for fields in listings])
 
     async def add_image(self, listing: Entity, name: str, **fields: Any) -> Entity:
-        image = {"url": f"/media/{name}.webp"}
-        return await self.platform.make("property_images", {"property": listing["_id"], "image": image, **fields})
+        """Create an image of a listing, with a file of this name; return its entity."""
+        made = await self.platform.make("property_images", {"property": listing["_id"], **fields})
+        await uploaded(self.platform, "property_images", made["_id"], "image", png(40, 30), f"{name}.png")
+        return await self.platform.see("property_images", made["_id"])
 
     async def feed(self, **parameters: Any) -> list[Json]:
         """Return the listings of the first page of the feed."""
@@ -110,7 +140,7 @@ class Tenants:
         self._clients = AsyncExitStack()
 
     async def __call__(self, **fields: Any) -> Tenant:
-        platform = await self.hub.as_user(**fields)
+        platform = await self.hub.as_user(**{"email": f"{unique('ann')}@example.com"} | fields)
         number = (await self.hub.admin.see("users", platform.id))["number"]
         reader, writer = [
             self.client(await new_key(self.hub, platform.id, number, scope), f"/{number}") for scope in ("R", "RW")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.listings.fake_images import CODE
-from tests.listings.support import Json, Tenant, Tenants, new_key
+from tests.listings.support import Json, Tenant, Tenants, fetched, mailed_code, new_key
 from tests.support.hub import Hub
+from tests.support.smtp import Inbox
 
 pytestmark = pytest.mark.needs("curl")
 
@@ -126,7 +126,6 @@ async def reader(hub: Hub, tenant: Tenant, tmp_path: Path) -> Reader:
     known = {
         '"you"': f'"{login}"',
         "your-username": login,
-        "123456": CODE,
         "/12345/": f"/{tenant.number}/",
         "UID=12345": f"UID={tenant.number}",
         "RW_xxx": await new_key(hub, tenant.platform.id, tenant.number, "RW"),
@@ -135,10 +134,17 @@ async def reader(hub: Hub, tenant: Tenant, tmp_path: Path) -> Reader:
     return Reader(hub, tmp_path, known)
 
 
+def commands_of(script: str) -> list[str]:
+    return [f"curl {command}" for command in script.split("curl ")[1:]]
+
+
 @pytest.mark.parametrize("script", [REGISTER, STEPS], ids=["quick start", "steps"])
-async def test_the_quick_start(reader: Reader, tenant: Tenant, script: str) -> None:
-    mailed, (status, given) = await reader.run(script)
+async def test_the_quick_start(reader: Reader, tenant: Tenant, inbox: Inbox, script: str) -> None:
+    ask, verify = commands_of(script)
+    [mailed] = await reader.run(ask)
     assert mailed == (200, {"detail": "If the account exists, a verification code has been emailed."})
+    code = await mailed_code(inbox, tenant.platform.user["email"])
+    [(status, given)] = await reader.run(verify, **{"123456": code})
     assert (status, given["user_id"], given["scope"]) == (200, tenant.number, "R")
     listed, amenities = await reader.run(QUICK_START, **{"R_...": given["key"]})
     assert listed == (200, {"next": None, "previous": None, "results": []})
@@ -149,7 +155,12 @@ async def test_the_quick_start(reader: Reader, tenant: Tenant, script: str) -> N
 async def test_a_listing_and_its_images(reader: Reader, tenant: Tenant) -> None:
     [(status, listing)] = await reader.run(CREATE)
     assert (status, listing["title"], listing["currency"]) == (201, "3 bedroom Bungalow in Kololo", "UGX")
-    images = await reader.run(IMAGES, **{"/987/": f"/{listing['id']}/"})
+    upload, refer = commands_of(IMAGES)
+    here = {"/987/": f"/{listing['id']}/"}
+    [first] = await reader.run(upload, **here)
+    source = {"https://cdn.example.com/photo.jpg": fetched(reader.hub, first[1]["url"])}
+    [second] = await reader.run(refer, **here, **source)
+    images = [first, second]
     assert [status for status, _ in images] == [201, 201]
     for _, image in images:
         assert (image["is_main"], image["alt"]) == (True, "Front view of the bungalow")

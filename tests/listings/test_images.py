@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.listings.support import Json, Tenant, Tenants
+from tests.listings.support import Json, Tenant, Tenants, fetched
 from tests.listings.test_writing import entity, made, refused
+from tests.media.uploading import png
 
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG = png(60, 40)
 
 
 @pytest.fixture
@@ -32,19 +33,25 @@ async def test_an_upload(tenant: Tenant, listing: Json) -> None:
     image = answer.json()
     assert image == {
         "id": image["id"],
-        "url": f"{tenant.hub.url}/media/front.png",
+        "url": image["url"],
         "is_main": True,
         "alt": "Front view",
     }
     assert (await tenant.reader.get(path(listing))).json() == [image]
+    assert image["url"].startswith(f"{tenant.hub.url}/media/")
+    file = await tenant.hub.client().http.get(image["url"])
+    assert (file.status_code, file.headers["content-type"], file.content[8:12]) == (200, "image/webp", b"WEBP")
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["JSON", "form"])
 async def test_a_url(tenant: Tenant, listing: Json, form: bool) -> None:
-    body = {"external_url": "https://cdn.example.com/photo.jpg", "alt": "Front view"}
+    source = (await upload(tenant, listing)).json()["url"]
+    body = {"external_url": fetched(tenant.hub, source), "alt": "Front view"}
     answer = await tenant.writer.post(path(listing), **({"data": body} if form else {"json": body}))
     assert answer.status_code == 201, answer.text
-    assert (answer.json()["url"], answer.json()["alt"]) == (f"{tenant.hub.url}/media/photo.jpg", "Front view")
+    assert answer.json()["alt"] == "Front view"
+    assert answer.json()["url"] != source
+    assert (await tenant.hub.client().http.get(answer.json()["url"])).status_code == 200
 
 
 URL = "https://cdn.example.com/photo.jpg"
@@ -76,7 +83,7 @@ async def test_a_refused_body(tenant: Tenant, listing: Json, body: Any, errors: 
 
 async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
     assert refused(await upload(tenant, listing, b"")) == {"image": ["The submitted file is empty."]}
-    assert refused(await upload(tenant, listing, b"text")) == {"image": ["The file is no image."]}
+    assert refused(await upload(tenant, listing, b"text")) == {"image": ["The file is no image: JPEG, PNG, WebP and GIF are accepted."]}
     both = {"non_field_errors": ["Provide either an image file or an external_url, not both."]}
     assert refused(await upload(tenant, listing, external_url=URL)) == both
     large = {"image": ["Ensure this file has no more than 15000000 bytes."]}
@@ -124,6 +131,6 @@ async def test_an_image_of_another_listing_or_tenant_is_not_found(
 
 
 async def test_a_listing_has_a_bounded_number_of_images(tenant: Tenant, listing: Json) -> None:
-    image = {"property": (await entity(tenant, listing["id"]))["_id"], "image": {"url": "/media/a"}}
+    image = {"property": (await entity(tenant, listing["id"]))["_id"]}
     await tenant.platform.make_all("property_images", [image] * 50)
     assert refused(await upload(tenant, listing)) == {"non_field_errors": ["A listing has at most 50 images."]}

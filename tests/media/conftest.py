@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.media import bucket
-from tests.media.uploading import PROGRAM
+from tests.media.uploading import own_files
 from tests.support.engines import fitting_database
 from tests.support.hub import Client, Hub, running_hub
+from tests.support.ports import free_port
 from tests.support.program import PYTHON
 
 STORAGES = ("folder", "bucket")
@@ -50,9 +51,10 @@ async def hub(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Hub]:
     folder = tmp_path_factory.mktemp(f"files-{storage_kind}")
+    fetching = own_files(folder, free_port())
     async with (
         fitting_database(engine_kind, request, folder) as database,
-        running_hub(database, folder / "hub", PROGRAM, media_url=storage_url, media_max_bytes=2_000_000) as hub,
+        running_hub(database, folder / "hub", media_url=storage_url, media_max_bytes=2_000_000, **fetching) as hub,
     ):
         yield hub
 

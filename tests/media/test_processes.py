@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.uploading import PROGRAM, png, read, uploaded
+from tests.media.uploading import png, read, uploaded
 from tests.support.engines import Database
 from tests.support.hub import Client, Hub, eventually, running_hub
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.engine("mongodb")
 async def test_what_one_process_loses_no_other_serves(database: Database, tmp_path: Path, bucket_url: str) -> None:
     url = bucket_url.format("processes")
     async with (
-        running_hub(database, tmp_path / "one", PROGRAM, media_url=url) as one,
-        running_hub(database, tmp_path / "two", PROGRAM, media_url=url) as two,
+        running_hub(database, tmp_path / "one", media_url=url) as one,
+        running_hub(database, tmp_path / "two", media_url=url) as two,
     ):
         store = await one.define(fields=[{"id": "photo", "type": "Image", "public": True}])
         entity = await one.admin.make(store)

@@ -25,7 +25,6 @@ from hub.settings import Settings
 from stores.errors import InvalidEntity, InvalidQuery, NotFound, Unavailable
 from stores.query import WHOLE
 from stores.records import Change, Entity
-from tests.media.serving import PillowImages
 from tests.media.uploading import png
 from tests.support.engines import Database
 from tests.support.hub import ADMIN_PASSWORD, SECRET_KEY, eventually
@@ -92,7 +91,7 @@ async def running(database: Database, folder: Path, url: str) -> AsyncIterator[B
     given: dict[str, Any] = {
         "admin_password": ADMIN_PASSWORD, "database_url": location, "secret_key": SECRET_KEY, "media_url": url,
     }  # fmt: skip
-    hub = assemble(Settings(data_dir=folder, **given), PillowImages(folder / "conversions"))
+    hub = assemble(Settings(data_dir=folder, **given))
     async with hub.run():
         yield Bench(hub, await hub.resolver.resolve(hub.control_token), folder, url)
 

@@ -20,6 +20,7 @@ from tests.media.uploading import PDF, png, read, upload, uploaded
 from tests.platform.answers import good, refused
 from tests.support.hub import Client, Hub, entity_of
 from tests.support.live import live
+from tests.support.standstill import read_metrics
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
@@ -328,12 +329,11 @@ async def test_a_thumbnail_is_made_once(hub: Hub, user: Client, albums: str) -> 
     """Whoever asks while it is being made gets the same one."""
     id = (await user.make(albums))["_id"]
     value = await uploaded(user, albums, id, "poster", png(700, 100))
-    noted = hub.process.folder / "conversions"
-    before = noted.read_text().split().count("640")
+    before = (await read_metrics(hub.url)).value("hub_images_total", outcome="converted")
     answers = await asyncio.gather(*(read(hub.client(), f"{value['url']}?w=640") for _ in range(100)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
-    assert noted.read_text().split().count("640") == before + 1
+    assert (await read_metrics(hub.url)).value("hub_images_total", outcome="converted") == before + 1
 
 
 # Readers that are slow, or leave.

@@ -13,7 +13,7 @@ from PIL import Image
 from hub.media.storage import Storage
 from stores.fields.media import MEMBERS
 from stores.records import Entity
-from tests.media.uploading import PDF, png, read, upload, uploaded
+from tests.media.uploading import FILES_HOST, PDF, png, read, upload, uploaded
 from tests.platform.answers import refused
 from tests.support.hub import Client, Hub, entity_of, eventually
 
@@ -88,10 +88,12 @@ async def test_a_file_can_come_by_its_url(user: Client, albums: str, hub: Hub) -
     album = await user.make(albums)
     source = await uploaded(user, albums, album["_id"], "poster", png())
     path = f"/{albums}/{album['_id']}/files/flyers"
-    value = entity_of(await user.post(path, {"url": hub.url + source["url"]}))["flyers"][0]
+    here = f"http://{FILES_HOST}:{hub.process.port}"
+    value = entity_of(await user.post(path, {"url": here + source["url"]}))["flyers"][0]
     assert (value["type"], value["size"]) == ("image/webp", source["size"])
-    answer = await user.post(path, {"url": hub.url + "/media/nothing"})
-    assert refused(answer, 400) == {"url": ["This URL could not be fetched."]}
+    for other in (f"{here}/media/nothing", hub.url + source["url"], f"http://localhost:{hub.process.port}/media/x"):
+        answer = await user.post(path, {"url": other})
+        assert refused(answer, 400) == {"url": ["This URL could not be fetched."]}
 
 
 BAD_REQUESTS: list[tuple[str, dict[str, Any], int, str]] = [

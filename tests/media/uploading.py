@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from PIL import Image
 
 from stores.records import Entity
-from tests.media import serving
 from tests.support.hub import Client, entity_of
-from tests.support.program import PYTHON, ROOT
 
-PROGRAM: Final = (PYTHON, serving.__file__, str(ROOT))
+FILES_HOST: Final = "files.test"
+"""The name by which a hub with the settings of `own_files` fetches from itself."""
 PDF: Final = b"%PDF-1.7\n" + b"lease " * 200
+
+
+def own_files(folder: Path, port: int) -> dict[str, object]:
+    """Return the settings of a hub at this port that may fetch files from itself."""
+    hosts = folder / "hosts"
+    hosts.write_text(f"127.0.0.1 {FILES_HOST}\n")
+    return {"port": port, "fetch_hosts": hosts, "fetch_allow": f"{FILES_HOST}:{port}"}
 
 
 def png(width: int = 800, height: int = 600, colour: str = "teal") -> bytes:

@@ -11,36 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiosmtpd.handlers import Message
-from aiosmtpd.smtp import SMTP, AuthResult
+from aiosmtpd.smtp import AuthResult
 
 from hub.mail import MOST_FILES, MOST_MAILS, Mailer, SmtpServer
 from stores.errors import CannotOpen
 from tests.support.hub import eventually
 from tests.support.ports import free_port
+from tests.support.smtp import Inbox, smtp_server
 from tests.support.tasks import end
-
-
-class Inbox(Message):
-    """An SMTP handler that keeps the received mails."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[email.message.Message] = []
-
-    def handle_message(self, message: email.message.Message) -> None:
-        self.messages.append(message)
-
-
-@asynccontextmanager
-async def smtp_server(inbox: Inbox, **options: object) -> AsyncIterator[int]:
-    """Run a real SMTP server on a free loopback port."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(inbox, **options), "127.0.0.1", 0)  # type: ignore[arg-type]
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from hub.dialects.listings.fields import (
 )
 from hub.dialects.listings.forms import Form
 from hub.media.jobs import MOST_IMAGE_BYTES
+from hub.services.listings.stores import AVAILABILITIES, FURNISHED, LISTING_TYPES, PUBLISH_STATUSES
 
 Values = dict[str, Any]
 
@@ -77,11 +78,6 @@ class Serializer:
 
 
 # Listings.
-
-LISTING_TYPES: Final = ("rent", "sale")
-FURNISHED: Final = ("furnished", "unfurnished", "semi_furnished")
-PUBLISH_STATUSES: Final = ("published", "draft", "trash")
-AVAILABILITIES: Final = ("available", "sold", "rented_out", "reserved")
 
 _YOUTUBE_HOSTS: Final = frozenset({"youtube.com", "youtube-nocookie.com", "youtu.be"})
 _YOUTUBE_PATHS: Final = re.compile(r"/(?:embed|shorts|live|v|e)/([^/]+)/?")
@@ -136,7 +132,7 @@ LISTING: Final = Serializer(
         "price": Exact(required=True, digits=15, scale=2, span=_FROM_ZERO),
         "currency": Slug(required=True, kind="currencies", by="code"),
         "property_type": Slug(required=True, kind="property_types"),
-        "listing_type": Choice(required=True, options=LISTING_TYPES),
+        "listing_type": Choice(required=True, options=tuple(LISTING_TYPES)),
         "location": Text(blank=True, longest=255),
         "district": Slug(required=True, kind="districts"),
         "latitude": _coordinate(90),
@@ -145,9 +141,9 @@ LISTING: Final = Serializer(
         "bathrooms": Whole(null=True, span=_ROOMS),
         "floor_size": _size(),
         "plot_size": _size(),
-        "furnished": Choice(options=FURNISHED),
-        "publish_status": Choice(options=PUBLISH_STATUSES),
-        "availability": Choice(options=AVAILABILITIES),
+        "furnished": Choice(options=tuple(FURNISHED)),
+        "publish_status": Choice(options=tuple(PUBLISH_STATUSES)),
+        "availability": Choice(options=tuple(AVAILABILITIES)),
         "amenities": Slugs(item=Slug(kind="amenities")),
         "youtube_video_id": Text(blank=True, longest=2_000, clean=youtube_id),
     }

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from auth.purposes import IMAGES, PROPERTIES
+from hub.services.listings.stores import (
+    AMENITIES,
+    CURRENCIES,
+    DISTRICTS,
+    PLOT_SIZE_UNITS,
+    PROPERTY_TYPES,
+    REGIONS,
+    TENURES,
+)
+from hub.services.listings.tombstones import TOMBSTONES
 from hub.services.registry import StoreRegistry
 from stores.schema import StoreDefinition
 
-PURPOSES: Final[Mapping[str, str]] = {
-    "listings.properties": "properties",
-    "listings.images": "images",
-    "listings.reference.amenities": "amenities",
-    "listings.reference.property_types": "property_types",
-    "listings.reference.currencies": "currencies",
-    "listings.reference.tenures": "tenures",
-    "listings.reference.plot_size_units": "plot_size_units",
-    "listings.reference.regions": "regions",
-    "listings.reference.districts": "districts",
+_ATTRIBUTES: Final[Mapping[str, str]] = {
+    PROPERTIES: "properties",
+    IMAGES: "images",
+    AMENITIES: "amenities",
+    PROPERTY_TYPES: "property_types",
+    CURRENCIES: "currencies",
+    TENURES: "tenures",
+    PLOT_SIZE_UNITS: "plot_size_units",
+    REGIONS: "regions",
+    DISTRICTS: "districts",
 }
-"""The purposes of stores, with the attributes of `StoreNames`."""
-
-TOMBSTONES: Final = "_listing_tombstones"
+"""The attributes of `StoreNames` by the purposes of stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class StoreNames:
 
     properties: str = ""
     images: str = ""
-    tombstones: str = TOMBSTONES
+    tombstones: str = TOMBSTONES.name
     amenities: str = ""
     property_types: str = ""
     currencies: str = ""
@@ -41,12 +50,7 @@ class StoreNames:
     plot_size_units: str = ""
 
 
-class ListingStores(Protocol):
-    def names(self) -> StoreNames:
-        """Return the names of the stores as they are now."""
-
-
-class PurposedStores:
+class ListingStores:
     """The stores of the registry that have the purposes of this API."""
 
     def __init__(self, registry: StoreRegistry) -> None:
@@ -55,13 +59,13 @@ class PurposedStores:
         self._names = StoreNames()
 
     def names(self) -> StoreNames:
+        """Return the names of the stores as they are now."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
-            self._names = names_of(self._registry.all())
+            self._names = _names_of(self._registry.all())
         return self._names
 
 
-def names_of(definitions: Iterable[StoreDefinition]) -> StoreNames:
-    """Return the names of the listings' stores among these."""
-    purposes = ((getattr(each, "purpose", ""), each.name) for each in definitions)
-    return StoreNames(**{PURPOSES[purpose]: name for purpose, name in purposes if purpose in PURPOSES})
+def _names_of(definitions: Iterable[StoreDefinition]) -> StoreNames:
+    found = {each.purpose: each.name for each in definitions if each.purpose in _ATTRIBUTES}
+    return StoreNames(**{_ATTRIBUTES[purpose]: name for purpose, name in found.items()})
