@@ -231,9 +231,9 @@ def assemble(settings: Settings) -> Hub:
     )
     mailer = make_mailer(settings)
 
-    async def prepare_kind(kind: str) -> None:
+    async def prepare_kind(kind: str, *, adopts: bool) -> None:
         if kind == KIND:
-            await prepare_listings(engine, registry, settings.listings_store_prefix)
+            await prepare_listings(engine, registry, settings.listings_store_prefix, adopts=adopts)
 
     issuer = KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)
     hooks = system_hooks(engine, registry, credentials, issuer, settings.max_tokens_per_user, settings.max_matches)

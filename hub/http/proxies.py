@@ -16,7 +16,7 @@ PREFIX: Final = "hub.prefix"
 
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-prefix"})
-_OWN: Final = ("/api/", "/media/", "/socket.io/", "/health/")
+_OWN: Final = ("/api/", "/v1/", "/media/", "/socket.io/", "/health/")
 """Beginnings of the hub's own paths: a path whose prefix was already stripped may look like the prefix."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from auth.groups import KnownGroups, chain_of
 from auth.keys import new_secret, prefix_of
@@ -18,13 +18,15 @@ from stores.records import Entity
 
 STORE: Final = "keys"
 
-Prepare = Callable[[str], Awaitable[None]]
-"""Prepares what the API of a kind needs, such as its stores. Called before the first key of the kind is created, and
-perhaps again, or by several processes at once. Raises Conflict if what is there is in the way: then no key is
-created."""
+class Prepare(Protocol):
+    """Prepares what the API of a kind needs, such as its stores. Called before the first key of the kind is created,
+    and perhaps again, or by several processes at once. Only with `adopts` it takes stores that are there already, which
+    changes who may read them. Raises Conflict if what is there is in the way: then no key is created."""
+
+    async def __call__(self, kind: str, *, adopts: bool) -> None: ...
 
 
-async def nothing_to_prepare(kind: str) -> None:
+async def nothing_to_prepare(kind: str, *, adopts: bool) -> None:
     """The preparation of a kind that needs none."""
 
 
@@ -69,8 +71,9 @@ class KeyIssuer:
         """Raise InvalidEntity if the user cannot have so many more keys."""
         await check_room(self._engine, STORE, user, more, self.most)
 
-    async def prepare(self, kinds: Iterable[str]) -> None:
-        """Prepare what the APIs of the kinds need, if there is no key of the kind yet. Raises Conflict."""
+    async def prepare(self, kinds: Iterable[str], *, adopts: bool) -> None:
+        """Prepare what the APIs of the kinds need, if there is no key of the kind yet. With `adopts`, for an
+        administrator, it may take stores that are there already. Raises Conflict."""
         for kind in kinds:
             if not await self._engine.entities(STORE, Query(Equal(("kind",), kind), limit=1)):
-                await self._prepare(kind)
+                await self._prepare(kind, adopts=adopts)

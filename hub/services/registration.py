@@ -187,7 +187,7 @@ class Registration:
         found = await self._engine.entities(CODES.name, Query(Equal(("account",), account.id), limit=1))
         if account.user is None or not any(_is_right(record, digest) for record in found):
             return None
-        await self._issuer.prepare([KIND])
+        await self._issuer.prepare([KIND], adopts=False)
         now = now_ms()
         stamped: Entity = {"_id": new_id(), "access": [], "time": now, "_at": now, "_rev": 1}
         terms: Entity = {"allowed_origins": [], "expires": None}

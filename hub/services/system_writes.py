@@ -79,7 +79,7 @@ class SystemStoreWrites:
             writes += also
             with _named_as_sent(hooks):
                 made = [p.fields for p in prepared]
-                written = await hooks.commit_creation(made, writes, principal.user_id, key)
+                written = await hooks.commit_creation(principal, made, writes, key)
             return prepared, written[: len(prepared)]
 
         prepared, written = await retry_unexpected(attempt)

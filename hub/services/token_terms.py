@@ -61,9 +61,14 @@ def first_expiry(principal: Principal, expires: Any) -> int | None:
 def later_expiry(principal: Principal, expires: Any) -> int | None:
     """Return an expiry as sent. Raises InvalidEntity if it is later than that of the token that makes the request."""
     at = checked_expiry(expires)
-    if end_of(at) > _latest_expiry(principal):
-        raise refuse("expires", "Must not be after the end of the token that asks for it.")
+    check_end(principal, at)
     return at
+
+
+def check_end(principal: Principal, expires: int | None) -> None:
+    """Raise InvalidEntity for what a token would let open for longer than it is valid itself."""
+    if end_of(expires) > _latest_expiry(principal):
+        raise refuse("expires", "Must not be after the end of the token that asks for it.")
 
 
 def end_of(expires: int | None) -> int:

@@ -433,7 +433,7 @@ async def test_the_first_key_of_a_kind_prepares_it(racing: Racing) -> None:
     prepared: list[str] = []
     conflicts = [Conflict("in the way")]
 
-    async def prepare(kind: str) -> None:
+    async def prepare(kind: str, *, adopts: bool) -> None:
         prepared.append(kind)
         if conflicts:
             raise conflicts.pop()

@@ -18,7 +18,7 @@ import pytest
 from auth.errors import TooManyAttempts, Unauthenticated
 from hub.app import assemble
 from hub.running import Hub
-from hub.services.registration import CODES, HOUR, MOST_CODES, MOST_REGISTRATIONS, MOST_TRIES, InvalidCode
+from hub.services.registration import CODES, HOUR, MOST_CODES, MOST_CODE_REQUESTS, MOST_TRIES, InvalidCode
 from hub.settings import Settings
 from stores.errors import InvalidEntity
 from stores.protocol import Update
@@ -285,11 +285,11 @@ async def test_decoys_are_few_and_no_users(desk: Registering) -> None:
 async def test_requests_that_wait_are_bounded(desk: Registering) -> None:
     """The loop does not serve any of them meanwhile."""
     registration = desk.hub.registration
-    for _ in range(MOST_REGISTRATIONS):
+    for _ in range(MOST_CODE_REQUESTS):
         await registration.request_code("nobody", ADDRESS)
     with pytest.raises(TooManyAttempts) as refused:
         await registration.request_code("nobody", ADDRESS)
-    assert refused.value.limit_name == "MOST_REGISTRATIONS"
+    assert refused.value.limit_name == "MOST_CODE_REQUESTS"
 
 
 # What nobody guesses.

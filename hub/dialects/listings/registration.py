@@ -3,17 +3,22 @@ tells whether a user exists."""
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
+from auth.errors import TooManyAttempts
 from hub.dialects.listings.access import check_registrations
 from hub.dialects.listings.bodies import received
 from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.cross_origin import refuse_pages
-from hub.dialects.listings.errors import Malformed
+from hub.dialects.listings.errors import Malformed, Throttled
 from hub.dialects.listings.serializers import CODE_REQUEST, VERIFICATION, Serializer, Values
 from hub.http.answer import Answer, json_answer
 from hub.http.call import Call
 from hub.http.errors import BadRequest
+from stores.errors import Conflict, InvalidEntity
+
+log = logging.getLogger(__name__)
 
 SENT: Final = "If the account exists, a verification code has been emailed."
 NOT_VERIFIED: Final = "Invalid or expired code."
@@ -22,7 +27,10 @@ SHOWN_ONCE: Final = "Store this key now — it will not be shown again. Use user
 
 async def request_code(context: ListingsContext, call: Call) -> Answer:
     values = await _values(context, call, CODE_REQUEST)
-    await context.registration.request_code(values["username"], call.address)
+    try:
+        await context.registration.request_code(values["username"], call.address)
+    except TooManyAttempts as full:
+        raise Throttled(full.retry_after).at(full.limit_name) from full
     return json_answer({"detail": SENT})
 
 
@@ -32,6 +40,9 @@ async def verify_code(context: ListingsContext, call: Call) -> Answer:
     try:
         key, user = await context.registration.verify(values["username"], values["code"], name)
     except BadRequest as refusal:
+        raise Malformed(NOT_VERIFIED) from refusal
+    except (InvalidEntity, Conflict) as refusal:  # too many keys, or an administrator must prepare the API first
+        log.warning("a registered user got no key: %s", refusal)
         raise Malformed(NOT_VERIFIED) from refusal
     answer = {
         "user_id": user["number"],

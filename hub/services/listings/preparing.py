@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hub.services.listings.requirements import lacking, names_with
@@ -25,21 +25,28 @@ log = logging.getLogger(__name__)
 ELSEWHERE: Final = "HUB_LISTINGS_STORE_PREFIX gives the stores of the listings API other names."
 
 
-async def prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str | None = None) -> None:
+class NotAdopted(Conflict):
+    """A store has a name that the listings API needs, and only an administrator may let it become part of the API."""
+
+
+async def prepare(
+    engine: Engine, registry: StoreRegistry, prefix: str, by: str | None = None, *, adopts: bool = True
+) -> None:
     """Make what the listings API needs and the database lacks. `prefix`: what the names of new stores begin with; `by`:
     the user to whom new entities belong. Several processes may do it at once, and repeat it.
 
-    A store that has the name of one of them, and all its fields, becomes that one. Raises DataConflict, which names the
-    stores that lack fields, and changes nothing then."""
+    With `adopts`, a store that has the name of one of them, and all its fields, becomes that one: everybody may read it
+    then, or its owners may. Raises DataConflict, which names the stores that lack fields, and changes nothing then.
+    Without, it raises Conflict if there is a store with such a name, and does not say which."""
     for _ in range(RETRIES):
         try:
-            await _prepare(engine, registry, prefix, by)
+            await _prepare(engine, registry, prefix, by, adopts=adopts)
             return
-        except DataConflict:
+        except (DataConflict, NotAdopted):
             raise
         except Conflict:  # another process prepares it, or changes a definition
             await registry.refresh()
-    await _prepare(engine, registry, prefix, by)
+    await _prepare(engine, registry, prefix, by, adopts=adopts)
 
 
 async def keep_prepared(engine: Engine, registry: StoreRegistry) -> None:
@@ -55,7 +62,7 @@ async def keep_prepared(engine: Engine, registry: StoreRegistry) -> None:
             log.warning("new reference data of the listings API is not written: %s", error)
 
 
-async def _prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str | None) -> None:
+async def _prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str | None, *, adopts: bool) -> None:
     stores = ListingsStores.among(registry.all())
     if not stores.are_complete:
         await registry.refresh()
@@ -63,7 +70,10 @@ async def _prepare(engine: Engine, registry: StoreRegistry, prefix: str, by: str
     # Before the stores: who sees these may write at once.
     await engine.define(TOMBSTONES)
     if not stores.are_complete:
-        await _define(engine, registry, names_with(prefix, stores.by_purpose), stores.by_purpose, by)
+        names = names_with(prefix, stores.by_purpose)
+        if not adopts and _exist(registry, names.keys() - stores.by_purpose.keys(), names):
+            raise NotAdopted("An administrator must create the first key of this kind.")
+        await _define(engine, registry, names, stores.by_purpose, by)
         await registry.refresh()
         stores = ListingsStores.among(registry.all())
     await plant(engine, stores, by)
@@ -93,6 +103,11 @@ async def _define(
             writes.append(Update("stores", before["_id"], change, revs=revs, targets=frozenset()))
         definitions.append(parse_definition(entity))
     await engine.define(*definitions, writes=writes, by=by)
+
+
+def _exist(registry: StoreRegistry, purposes: Iterable[str], names: Mapping[str, str]) -> bool:
+    """Return whether a store has the name of one that is yet to be made."""
+    return any(names[each] in RESERVED or _defined(registry, names[each]) is not None for each in purposes)
 
 
 def _clashes(registry: StoreRegistry, wanted: Mapping[str, Entity]) -> Iterator[tuple[str, str]]:

@@ -62,9 +62,9 @@ class StoreHooks:
         return True
 
     async def commit_creation(
-        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, principal: Principal, entities: Sequence[Entity], writes: Sequence[Write], key: IdempotencyKey | None
     ) -> list[Written]:
-        return await self.engine.commit(writes, by, key)
+        return await self.engine.commit(writes, principal.user_id, key)
 
     async def commit_change(
         self, before: Entity, after: Entity, writes: Sequence[Write], by: str | None, definition: StoreDefinition

@@ -96,11 +96,11 @@ class DefinitionHooks(StoreHooks):
         return True
 
     async def commit_creation(
-        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, principal: Principal, entities: Sequence[Entity], writes: Sequence[Write], key: IdempotencyKey | None
     ) -> list[Written]:
         definitions = [*map(parse_definition, entities)]
         try:
-            return await self.engine.define(*definitions, writes=writes, by=by, key=key)
+            return await self.engine.define(*definitions, writes=writes, by=principal.user_id, key=key)
         except StoreError as error:
             await self._look_again(error)
             for definition in definitions:  # another request may have created a store of this name meanwhile

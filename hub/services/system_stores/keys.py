@@ -18,7 +18,7 @@ from hub.services.keys import KeyIssuer
 from hub.services.registry import StoreRegistry
 from hub.services.shared_reads import SharedReads
 from hub.services.system_stores.base import Prepared, StoreHooks
-from hub.services.token_terms import end_of, first_expiry, later_expiry
+from hub.services.token_terms import check_end, end_of, first_expiry, later_expiry
 from stores.protocol import Engine, IdempotencyKey, Write, Written
 from stores.records import Entity
 
@@ -58,12 +58,12 @@ class KeyHooks(StoreHooks):
         return [*expect.credential_is_good(principal, user), *self._issuer.expected(user)]
 
     async def commit_creation(
-        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, principal: Principal, entities: Sequence[Entity], writes: Sequence[Write], key: IdempotencyKey | None
     ) -> list[Written]:
         for user, more in Counter(entity["user"] for entity in entities).items():
             await self._issuer.check_room(user, more)
-        await self._issuer.prepare(dict.fromkeys(entity["kind"] for entity in entities))
-        return await super().commit_creation(entities, writes, by, key)
+        await self._issuer.prepare({entity["kind"] for entity in entities}, adopts=principal.admin)
+        return await super().commit_creation(principal, entities, writes, key)
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         if scope_of(before) == "RW" and not principal.admin:
@@ -80,6 +80,7 @@ class KeyHooks(StoreHooks):
         widened = _widened(before, before | fields)
         if widened:
             check_grant(principal, widened, SCOPES[scope_of(before | fields)])
+            check_end(principal, (before | fields).get("expires"))
         return Prepared(fields)
 
 

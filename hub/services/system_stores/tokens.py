@@ -60,11 +60,11 @@ class TokenHooks(StoreHooks):
         return [*expect.credential_is_good(principal, user), expect.credentials_are_few("tokens", user, self._most)]
 
     async def commit_creation(
-        self, entities: Sequence[Entity], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self, principal: Principal, entities: Sequence[Entity], writes: Sequence[Write], key: IdempotencyKey | None
     ) -> list[Written]:
         for user, more in Counter(entity["user"] for entity in entities).items():
             await check_room(self.engine, "tokens", user, more, self._most)
-        return await super().commit_creation(entities, writes, by, key)
+        return await super().commit_creation(principal, entities, writes, key)
 
     async def change(self, principal: Principal, before: Entity, body: Entity, fields: Entity) -> Prepared:
         fixed = fields.keys() - {"name", "scopes", "expires", "_at"}
