@@ -19,6 +19,9 @@ from stores.records import Entity
 
 KeyScope = Literal["R", "RW"]
 
+LISTINGS: Final = "listings"
+"""The kind of the keys that open the listings API."""
+
 RANDOM: Final = 32
 """Random letters and digits of a secret: 190 bits."""
 

@@ -14,11 +14,12 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.attempts import CHECKS_OF_ACCOUNT, LoginAttempts, LoginQueue
+from auth.keys import LISTINGS
 from auth.resolver import Resolver
 from auth.secrets import Passwords
 from hub.dialects.base import Dialect, Dialects, ErrorAnswer
 from hub.dialects.endpoint import PrefixDispatch, endpoints_of
-from hub.dialects.listings.context import KIND, MOST_REGISTRATIONS, MOST_REQUESTS, ListingsContext
+from hub.dialects.listings.context import MOST_REGISTRATIONS, MOST_REQUESTS, PREFIX, ListingsContext
 from hub.dialects.listings.image_files import ImageFiles
 from hub.dialects.listings.routes import ListingsDialect
 from hub.dialects.listings.stores import ListingStores
@@ -100,7 +101,7 @@ def create_app(settings: Settings | None = None, others: Iterable[MakeDialect] =
     """
     settings = settings or Settings()
     hub = assemble(settings)
-    origins = Origins(settings.trusted_origins, settings.allowed_hosts)
+    origins = Origins(settings.trusted_origins, settings.allowed_hosts, (f"{PREFIX}/",))
     platform = make_platform(settings, hub, origins)
     media = make_media_dialect(settings, hub, platform)
     listings = make_listings(settings, hub)
@@ -200,7 +201,7 @@ def make_listings(settings: Settings, hub: Hub) -> ListingsDialect:
         registration=hub.registration,
         note_use=hub.accounts.note_use,
     )
-    hub.followers.append(context.lookups)
+    hub.followers += (context.lookups, context.pages)
     return ListingsDialect(context)
 
 
@@ -232,7 +233,7 @@ def assemble(settings: Settings) -> Hub:
     mailer = make_mailer(settings)
 
     async def prepare_kind(kind: str, *, adopts: bool) -> None:
-        if kind == KIND:
+        if kind == LISTINGS:
             await prepare_listings(engine, registry, settings.listings_store_prefix, adopts=adopts)
 
     issuer = KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)

@@ -20,6 +20,7 @@ import orjson
 
 from auth.errors import TooManyAttempts
 from auth.groups import find_one
+from auth.keys import LISTINGS
 from auth.mailboxes import is_mailbox
 from auth.secret_key import SecretKey
 from auth.system_stores import KEYS
@@ -46,7 +47,6 @@ user, or of a decoy. `digest`: that of the code; None if there is none, or it wa
 code. `expires`, `until`: Unix ms at which the code and the whole entity lose their meaning. `sent`: when codes were
 made. `key`: the key that was given for the last code."""
 
-KIND: Final = "listings"
 """The kind of the keys that can be registered for."""
 
 DIGITS: Final = 6
@@ -158,12 +158,13 @@ class Registration:
     # Verifying a code.
 
     async def verify(self, login: str, code: str, name: str) -> tuple[str, Entity]:
-        """Exchange a code for a new key that reads, called `name`; return its secret and the user.
+        """Exchange a code for a new key that reads, called `name`; return its secret, and the user's `login` and
+        `number`.
 
         Raises InvalidCode, whatever is wrong with the login or the code; InvalidEntity for a name that no key can have,
         or, if the code is right, for a user with too many keys; and the errors of the preparation of the first key.
         """
-        checked, violations = KEYS.check_new({"name": name, "kind": KIND})
+        checked, violations = KEYS.check_new({"name": name, "kind": LISTINGS})
         raise_violations(violations)
         return await retry_unexpected(lambda: self._verify(_searchable(login), code, checked))
 
@@ -180,14 +181,14 @@ class Registration:
         user = await find_one(self._engine, "users", account.id)
         if user is None:
             raise InvalidCode
-        return new.secret, user
+        return new.secret, {name: user.get(name) for name in ("login", "number")}
 
     async def _new_key(self, account: Account, digest: str, fields: Entity) -> NewKey | None:
         """Return the key that a right code gets; None for a wrong one. The commit decides about the code again."""
         found = await self._engine.entities(CODES.name, Query(Equal(("account",), account.id), limit=1))
         if account.user is None or not any(_is_right(record, digest) for record in found):
             return None
-        await self._issuer.prepare([KIND], adopts=False)
+        await self._issuer.prepare([LISTINGS], adopts=False)
         now = now_ms()
         stamped: Entity = {"_id": new_id(), "access": [], "time": now, "_at": now, "_rev": 1}
         terms: Entity = {"allowed_origins": [], "expires": None}

@@ -68,6 +68,18 @@ async def test_a_key_that_writes_is_for_servers(hub: Hub, tenants: Tenants, tena
         assert ALLOWED not in answer.headers
 
 
+@pytest.mark.parametrize("origin", ["https://example.com/", "example.com", "", "https://a b", "null"])
+async def test_a_malformed_origin_comes_after_path_and_key(
+    hub: Hub, tenants: Tenants, tenant: Tenant, origin: str
+) -> None:
+    headers = {"Origin": origin}
+    for path, status in [("/nothing/", 404), ("/amenities/", 401), ("/", 200)]:
+        assert (await tenants.client().get(path, headers=headers)).status_code == status
+    key = await new_key(hub, tenant.platform.id, tenant.number, "RW", "example.com")
+    for client in (tenants.client(key, f"/{tenant.number}"), tenant.reader):
+        assert (await client.get("account/", headers=headers)).status_code == 200
+
+
 async def test_a_key_without_restriction_is_for_every_page(tenant: Tenant) -> None:
     for path, status in [("account/", 200), ("properties/0/", 404), ("properties/?min_price=x", 400)]:
         answer = await tenant.reader.get(path, headers={"Origin": SITE})
@@ -124,7 +136,7 @@ async def test_a_preflight_request_is_for_the_keys_of_the_user(hub: Hub, tenants
 
 async def test_a_preflight_request_without_a_user(tenants: Tenants, tenant: Tenant) -> None:
     anybody = tenants.client()
-    assert await ask(anybody, "/amenities/", "https://example.com") == "*"  # the tenant's key is for every page
+    assert await ask(anybody, "/register/", "https://example.com") is None
     assert await ask(anybody, "/", "https://example.com") == "*"
     assert await ask(anybody, "/999999999/properties/", "https://example.com") is None
     assert (await anybody.options("/nothing/", headers=ASKS | {"Origin": SITE})).status_code == 404

@@ -55,16 +55,3 @@ async def test_bodies_of_registration(tenants: Tenants) -> None:
     assert refused(await client.post("register/verify/", json={})) == {
         "username": required, "api_key_name": required, "code": required
     }  # fmt: skip
-
-
-async def test_both_steps_are_counted_together(tenants: Tenants) -> None:
-    client = tenants.client()
-    for number in range(11):
-        answer = await client.post("register/verify/" if number % 2 else "register/", json={})
-        if answer.status_code == 429:
-            break
-        refused(answer)
-    for path in ("register/", "register/verify/"):
-        answer = await client.post(path, json={"username": "nobody"})
-        assert refused(answer, 429)["detail"].startswith("Request was throttled. Expected available in ")
-        assert 0 < int(answer.headers["retry-after"]) <= 3_600

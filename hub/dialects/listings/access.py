@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from auth.errors import Unauthenticated
-from auth.keys import KeyHolder
-from hub.dialects.listings.context import KIND, ListingsContext
+from auth.keys import LISTINGS, KeyHolder
+from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.cross_origin import allow_any_page, allow_page, host_of, refuse_pages
 from hub.dialects.listings.errors import NoKey, NotPermitted, Throttled
 from hub.http.call import Call
@@ -58,7 +58,7 @@ async def authenticate(context: ListingsContext, call: Call) -> KeyHolder:
     credential = credential.strip()
     if not credential:
         raise Unauthenticated("an empty key")
-    holder = await context.resolver.resolve_key(credential, KIND)
+    holder = await context.resolver.resolve_key(credential, LISTINGS)
     call.caller = credential, holder.principal
     return holder
 

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
+from auth.keys import LISTINGS
 from auth.principal import Principal
 from auth.resolver import Resolver
 from hub.dialects.listings.image_files import ImageFiles
+from hub.dialects.listings.known_pages import KnownPages
 from hub.dialects.listings.lookups import Lookups
 from hub.dialects.listings.stores import ListingStores
 from hub.http.call import Call
@@ -21,8 +23,6 @@ from stores.bounds import Limit
 from stores.protocol import Engine
 
 PREFIX: Final = "/v1"
-KIND: Final = "listings"
-"""The kind of the keys that open this API."""
 
 MOST_REQUESTS: Final[Annotated[int, Limit("key of the listings API", "requests a minute", "429")]] = 120
 MOST_REGISTRATIONS: Final[Annotated[int, Limit("address", "registration requests an hour", "429")]] = 10
@@ -51,10 +51,12 @@ class ListingsContext:
     registration: Registration
     note_use: Callable[[Principal, Call], None]
     lookups: Lookups = field(init=False)
+    pages: KnownPages = field(init=False)
 
     def __post_init__(self) -> None:
         self.lookups = Lookups(self.engine, self.stores)
+        self.pages = KnownPages(self.engine)
 
     async def resolve(self, credential: str) -> Principal:
         """Return the current principal of a key. Raises Unauthenticated."""
-        return (await self.resolver.resolve_key(credential, KIND)).principal
+        return (await self.resolver.resolve_key(credential, LISTINGS)).principal

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from hub.dialects.listings.context import KIND, ListingsContext
+from auth.keys import LISTINGS
+from hub.dialects.listings.context import ListingsContext
 from hub.http.call import Call
 from hub.http.origins import Headers
 from hub.http.scope import FOR_PAGES
@@ -73,13 +74,16 @@ async def allowed_origin(context: ListingsContext, call: Call) -> bytes | None:
     """Return the origin that a preflight request is allowed for: its own, or ``*``; None if no active key of scope
     ``R`` is for its page. The key must be of the user whom the path names; elsewhere it may be of anybody."""
     origin, user_id = call.header(b"origin") or "", call.path.get("user_id")
-    owner: tuple[Filter, ...] = ()
-    if user_id is not None:
-        user = await _user_numbered(context, user_id)
-        if user is None:
-            return None
-        owner = (Equal(("user",), user),)
-    keys = await context.engine.entities("keys", Query(And((*owner, *_for_page(host_of(origin)))), limit=_MOST_KEYS))
+    host = host_of(origin)
+    if user_id is None:
+        if await context.pages.all_may_read():
+            return ANY
+        return origin.encode("latin-1") if await context.pages.may_read(host) else None
+    user = await _user_numbered(context, user_id)
+    if user is None:
+        return None
+    where = And((Equal(("user",), user), *_for_page(host)))
+    keys = await context.engine.entities("keys", Query(where, limit=_MOST_KEYS))
     if any(not key.get("allowed_origins") for key in keys):
         return ANY
     return origin.encode("latin-1") if keys else None
@@ -90,9 +94,9 @@ def _for_page(host: str) -> tuple[Filter, ...]:
     origins, expires = ("allowed_origins",), ("expires",)
     unrestricted = (Equal(origins, None), Size(origins, 0))
     return (
-        Equal(("kind",), KIND),
+        Equal(("kind",), LISTINGS),
         Equal(("scope",), "R"),
-        Not(Equal(("active",), False)),
+        Equal(("active",), True),
         Or((Equal(expires, None), Compare(expires, "gt", now_ms()))),
         Or((*unrestricted, Equal(origins, host)) if host else unrestricted),
     )
