@@ -291,5 +291,7 @@ def _translated(host: str) -> Iterator[None]:
         raise ValueError(f"the request cannot be sent: {error}") from error
     except (httpcore.NetworkError, httpcore.TimeoutException) as error:
         raise FetchFailed(f"the connection to {host} broke off") from error
+    except ssl.SSLError as error:  # in the middle of a connection, httpcore lets it through
+        raise FetchFailed(f"the connection to {host} broke off") from error
     except httpcore.ProtocolError as error:
         raise FetchFailed(f"{host} does not answer in HTTP") from error

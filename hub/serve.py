@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from hub.key_file import KeyAppeared
 from hub.live.gateway import PATH as LIVE_PATH
 from hub.live.gateway import LiveGateway
 from hub.logs import configure_logging
+from hub.media.incoming import INCOMING
 from hub.memory import reuse_memory
 from hub.metrics import Metrics
 from hub.running import Hub
@@ -135,6 +137,7 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     try:
         # Bind before anything is created: a taken port must not leave a new database and password behind.
         listening += listen(settings.host, settings.port)
+        keep_uploads_in(settings.data_dir / INCOMING)
         try:
             return run(create_app(settings, others), settings, listening)
         except KeyAppeared:  # made by another process that started on this data folder at the same time
@@ -145,6 +148,14 @@ def serve(settings: Settings, others: Iterable[MakeDialect] = ()) -> int:
     finally:
         for each in listening:
             each.close()
+
+
+def keep_uploads_in(folder: Path) -> None:
+    """Let forms write their files to this folder, unless the environment names one: the system's may be in memory."""
+    if not any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")):
+        with suppress(OSError):  # whoever needs the data folder says what is wrong with it
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.tempdir = str(folder)
 
 
 def end_process() -> None:

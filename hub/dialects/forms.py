@@ -9,19 +9,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData, MutableHeaders
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from hub.dialects.base import CallerChanged, Resolve, has_changed
 from hub.http.body import BodyLimit
 from hub.http.call import Call
 from hub.http.errors import BadRequest, BodyTooLarge, TooSlow
+from stores.errors import StorageFull
 
 MULTIPART: Final = "multipart/form-data"
 URLENCODED: Final = "application/x-www-form-urlencoded"
 
 _CHARSET: Final = re.compile(r";\s*charset\s*=(?!\s*\"?utf-?8\"?\s*(?:;|$))", re.IGNORECASE)
 """A charset other than UTF-8. Some of Python's codecs take quadratic time."""
+_ANY_CHARSET: Final = re.compile(r";\s*charset\s*=\s*(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
 _KEPT: Final = "hub.form"
 """Scope key for the form of a call that is authorised again."""
 
@@ -52,17 +54,24 @@ def media_type(call: Call) -> str:
 
 @asynccontextmanager
 async def read_form(
-    call: Call, limits: FormLimits, seconds: float, resolve: Resolve, *, timeout_name: str = "body_timeout"
+    call: Call,
+    limits: FormLimits,
+    seconds: float,
+    resolve: Resolve,
+    *,
+    timeout_name: str = "body_timeout",
+    charset: str = "",
 ) -> AsyncIterator[FormData]:
     """Return the form of the call, which must arrive within `seconds`, the value of the setting `timeout_name`. Its
-    files are closed at the end.
+    files are closed at the end. `charset` is that of the form, whatever its header says; empty: the header must not
+    name another than UTF-8.
 
-    Raises InvalidForm, BadRequest for another charset or media type, TooSlow, CallerChanged, Unauthenticated, and the
-    errors of `Call.pieces`.
+    Raises InvalidForm, BadRequest for another charset or media type, TooSlow, StorageFull, CallerChanged,
+    Unauthenticated, and the errors of `Call.pieces`.
     """
     form: FormData | None = call.scope.pop(_KEPT, None)
     if form is None:
-        form = await _parse(call, limits, seconds, timeout_name)
+        form = await _parse(call, limits, seconds, timeout_name, charset)
     keep = False
     try:
         if await has_changed(call, resolve):
@@ -75,10 +84,12 @@ async def read_form(
             await form.close()
 
 
-async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: str) -> FormData:
-    if _CHARSET.search(call.header(b"content-type") or ""):
-        raise BadRequest("Content-Type", "A form must be UTF-8.")
-    headers = Headers(raw=call.scope["headers"])
+async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: str, charset: str) -> FormData:
+    headers = MutableHeaders(raw=[*call.scope["headers"]])
+    if _CHARSET.search(headers.get("content-type", "")):
+        if not charset:
+            raise BadRequest("Content-Type", "A form must be UTF-8.")
+        headers["content-type"] = f"{_ANY_CHARSET.sub('', headers['content-type'])}; charset={charset}"
     pieces = call.pieces(limits.body)
     parser: MultiPartParser | FormParser
     match media_type(call):
@@ -99,6 +110,8 @@ async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: s
             return await parser.parse()
     except TimeoutError:
         raise TooSlow("the form did not arrive in time").at(timeout_name) from None
+    except OSError as error:  # of the temporary file of an upload
+        raise StorageFull(f"there is no room for the files of a form: {error.strerror}") from error
     except (BodyTooLarge, MultiPartException) as error:
         await call.discard()
         if isinstance(error, BodyTooLarge):

@@ -1,8 +1,9 @@
 """Finds the addresses of a host: by the system's resolver, or in a file, in threads.
 
 The system's resolver cannot be interrupted, and takes half a minute for a name whose servers do not answer. So it has
-threads of its own, few of them, in which all callers share the lookup of a name. A caller that waits too long leaves;
-the thread goes on, and still counts. The threads are daemons: the process can end while one waits.
+threads of its own, few of them, of which no user has more than a quarter. All callers share the lookup of a name. A
+caller that waits too long leaves; the thread goes on, and still counts. The threads are daemons: the process can end
+while one waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Annotated, Final
 from hub.fetching.addresses import Address
 from hub.fetching.errors import FetchFailed
 from stores.bounds import Limit
+from stores.read_turns import READER
+from stores.turns import FairSemaphore
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +39,23 @@ class ThreadedLookup:
 
     def __init__(self, resolve: Callable[[str], Sequence[Address]], most: int = MOST_LOOKUPS) -> None:
         self._resolve = resolve
-        self._slots = asyncio.Semaphore(most)
+        self._slots = FairSemaphore(most, max(1, most // 4))
         self._running: dict[str, asyncio.Future[Sequence[Address] | Exception]] = {}
 
     async def __call__(self, host: str) -> Sequence[Address]:
-        if host not in self._running:
-            await self._slots.acquire()
-            if host in self._running:
-                self._slots.release()
-            else:
-                self._start(host)
-        found = await asyncio.shield(self._running[host])
+        running = self._running.get(host)
+        if running is None:
+            found = await self._slots.run(READER.get(), lambda: self._start(host))
+        else:
+            found = await asyncio.shield(running)
         if isinstance(found, Exception):
             raise FetchFailed(f"{host} has no address") from found
         return found
 
-    def _start(self, host: str) -> None:
+    def _start(self, host: str) -> asyncio.Future[Sequence[Address] | Exception]:
+        """Look a host up in a thread, unless somebody else has begun to while this caller waited."""
+        if host in self._running:
+            return self._running[host]
         loop = asyncio.get_running_loop()
 
         def look_up() -> None:
@@ -66,12 +70,11 @@ class ThreadedLookup:
         try:
             threading.Thread(target=look_up, name="hub-lookup", daemon=True).start()
         except RuntimeError as error:  # the system has no thread left
-            self._slots.release()
             raise FetchFailed(f"{host} cannot be looked up now") from error
-        self._running[host] = loop.create_future()
+        running = self._running[host] = loop.create_future()
+        return running
 
     def _end(self, host: str, found: Sequence[Address] | Exception) -> None:
-        self._slots.release()
         self._running.pop(host).set_result(found)
 
 

@@ -13,6 +13,8 @@ from typing import BinaryIO, Final
 from hub.media.storage import full_or_unavailable
 from stores.threads import in_thread
 
+INCOMING: Final = "incoming"
+"""The name of the folder, in that of the data."""
 ABANDONED: Final = 3_600
 """Seconds after which a file belongs to a process that was killed."""
 _COPIED_AT_ONCE: Final = 1_048_576
@@ -37,8 +39,7 @@ class IncomingFolder:
         except OSError as error:
             raise full_or_unavailable(error) from error
         finally:
-            with suppress(OSError):
-                path.unlink()
+            await in_thread(_unlink, path)
 
     async def sweep(self) -> None:
         """Remove what killed processes have left."""
@@ -51,6 +52,12 @@ class IncomingFolder:
                 with suppress(FileNotFoundError):
                     if each.stat().st_mtime < oldest:
                         os.unlink(each.path)
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file, which may take long if it is large."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def copy(source: BinaryIO, path: Path) -> int:

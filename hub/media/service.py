@@ -10,7 +10,7 @@ from hub.fetch import Fetcher
 from hub.media.access import FileAccess
 from hub.media.files import MediaService
 from hub.media.images import Images
-from hub.media.incoming import IncomingFolder
+from hub.media.incoming import INCOMING, IncomingFolder
 from hub.media.links import Links
 from hub.media.records import FileRecords
 from hub.media.storage import Storage
@@ -45,7 +45,7 @@ def make_media(
     """Return the media service. `url` names the storage; empty: the folder `media` of `folder`, which is that of the
     hub's data. Raises CannotOpen for a wrong URL."""
     storage = Storage.at(url) if url else Storage.in_folder(folder / "media")
-    incoming = IncomingFolder(folder / "incoming")
+    incoming = IncomingFolder(folder / INCOMING)
     records, links = FileRecords(engine), Links(key)
     files = MediaService(engine, entities, records, storage, incoming, images, links, most_bytes, fetcher)
     thumbnails = Thumbnails(records, storage, incoming, images)

@@ -20,7 +20,7 @@ from hub.http.body import BodyLimit, parse_body
 from hub.http.bounded_json import JsonLimits
 from hub.http.call import Call
 from hub.http.errors import AnswerBroken, BadRequest, ClientTooSlow, Failure
-from hub.http.scope import CACHING
+from hub.http.scope import CACHING, FOR_PAGES
 from hub.media.access import FileAccess, Readable
 from hub.media.ranges import check_not_modified, range_of
 from hub.media.reading import PIECE, pieces_of
@@ -47,6 +47,8 @@ _SAFETY: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
     (b"accept-ranges", b"bytes"),
 )
+_FOR_ALL_PAGES: Final = [(b"access-control-allow-origin", b"*")]
+"""Caches keep one answer for all pages, so it does not depend on the page."""
 _BODY: Final = BodyLimit(16_384)
 _JSON: Final = JsonLimits(100, 16_384, 1_000, 1_000)
 
@@ -109,6 +111,8 @@ async def read_file(context: MediaContext, call: Call) -> Answer:
         if key != record.key:
             etag = f'"{record.file}-{width}"'
     call.scope[CACHING] = caching_of(found)
+    if found.public:
+        call.scope[FOR_PAGES] = _FOR_ALL_PAGES
     check_not_modified(call, etag)
     part = range_of(call, etag, size)
     start, end = part or (0, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from obstore.store import LocalStore, S3Store
 
 from stores.bounds import Limit
 from stores.errors import CannotOpen, NotFound, StorageFull, StoreError, Unavailable
+from stores.fields.media import FILE_ID
 from stores.threads import in_thread
 
 PART: Final = 5_242_880
@@ -32,6 +34,8 @@ STORAGE_SECONDS: Final[Annotated[int, Limit("request to the storage of files", "
 
 _OWNER: Final = "owner"
 """The key of the file that names the database whose files are in this storage."""
+_UNFINISHED: Final = re.compile(rf"{FILE_ID}(\.w[0-9]+)?#[0-9]+")
+"""The name under which a file is written to a folder, until it is complete; `files` does not show it."""
 _FULL: Final = tuple(f"os error {code}" for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _FORM: Final = "HUB_MEDIA_URL must look like file:///srv/media or s3://bucket/folder?endpoint=https://host&region=name"
 
@@ -86,6 +90,8 @@ class Storage:
             if await self.size(_OWNER) is None:
                 with suppress(AlreadyExistsError):
                     await obstore.put_async(self._store, _OWNER, owner.encode(), mode="create")
+                    if self._folder is not None:
+                        await in_thread(_sync, self._folder / _OWNER, self._folder)
             if await self.read(_OWNER, 0, len(owner)) != owner.encode():
                 raise Unavailable("the storage of files belongs to the hub of another database")
 
@@ -132,6 +138,14 @@ class Storage:
                 ]
 
 
+    async def remove_unfinished(self, before: int) -> None:
+        """Remove what killed processes have begun to store in a folder until `before` (Unix ms). A bucket has a rule of
+        its own for that."""
+        if self._folder is not None:
+            with translated():
+                await in_thread(_remove_unfinished, self._folder, before)
+
+
 def _bucket(parts: SplitResult) -> S3Store:
     """Return the bucket of a URL ``s3://key:secret@bucket/folder?endpoint=…&region=…``. What it leaves out comes from
     the usual variables, such as AWS_ACCESS_KEY_ID. Raises ValueError."""
@@ -176,6 +190,13 @@ def full_or_unavailable(error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(code in str(error) for code in _FULL):
         return StorageFull("there is no room for files")
     return Unavailable(f"the storage of files does not work: {error.strerror or type(error).__name__}")
+
+
+def _remove_unfinished(folder: Path, before: int) -> None:
+    for each in folder.glob("[0-9a-f][0-9a-f]/*#*"):
+        with suppress(FileNotFoundError):
+            if _UNFINISHED.fullmatch(each.name) and each.stat().st_mtime * 1_000 < before:
+                each.unlink()
 
 
 def _sync(path: Path, folder: Path) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 CONSUMER: Final = "files"
 LEASE: Final = 120.0
 """Seconds. Each of three renewals is a write, and nobody waits for what a killed process has left."""
+COMPARED: Final = "files.compared"
+"""The constant in the database with the time from which on all files must be compared; 0: they need not."""
 HOUR: Final = 3_600_000
 """Milliseconds after which an upload without a commit has failed."""
 MOST_LISTED: Final[Annotated[int, Limit("check of files", "files of each kind", "the rest is counted")]] = 100
@@ -101,19 +104,19 @@ class MediaKeeper:
         self._thumbnails = thumbnails
         self._lost = lost
         self._interval = interval
-        self._is_behind = False
 
     # Following the feed.
 
     async def follow(self) -> None:
         """Note what entities lose, until cancelled."""
-        consumer = self._engine.consumer(CONSUMER, self.note, ConsumerOptions(lease_seconds=LEASE))
+        options = ConsumerOptions(lease_seconds=LEASE, most_attempts=None)
+        consumer = self._engine.consumer(CONSUMER, self.note, options)
         while True:
             try:
                 await consumer.run()
             except ConsumerBehind:
-                self._compare_soon()
                 with suppress(StoreError):  # then it is behind again
+                    await self._compare_later()
                     await consumer.restart_at()
                 await asyncio.sleep(1)
 
@@ -122,7 +125,7 @@ class MediaKeeper:
         writes: list[Write] = []
         for change in changes:
             if change.op == "lost":
-                self._compare_soon()
+                await self._compare_later()
             elif change.op != "insert" and self._may_have_files(change.store):
                 gone = ids_in(change.before) - ids_in(change.after)
                 if gone:
@@ -131,10 +134,19 @@ class MediaKeeper:
             await self._engine.commit(writes, None)
             self._lost.set()
 
-    def _compare_soon(self) -> None:
+    async def _compare_later(self) -> None:
+        """Note that all files must be compared with their entities, an hour from now: entities that another program
+        takes away may be back until then, as when it restores a collection."""
         log.warning("changes were missed: all files will be compared with their entities")
-        self._is_behind = True
+        await self._engine.stored_constant(COMPARED, str(now_ms() + HOUR), replace=True)
         self._lost.set()
+
+    async def _make_up(self) -> None:
+        """Compare all files with their entities, if that is due."""
+        due = int(await self._engine.stored_constant(COMPARED, "0"))
+        if 0 < due <= now_ms():
+            await self._compare(Report(removed=True))
+            await self._engine.stored_constant(COMPARED, "0", replace=True)
 
     def _may_have_files(self, store: str) -> bool:
         try:
@@ -146,29 +158,34 @@ class MediaKeeper:
 
     async def remove(self) -> None:
         """Remove files, again after each `interval` and when some are lost, until cancelled."""
+        scan_at = -math.inf
         while True:
             self._lost.clear()
-            try:
-                if self._is_behind:
-                    await self._compare(Report(removed=True))
-                    self._is_behind = False
-                await self.remove_lost()
-                await self._incoming.sweep()
-            except (StoreError, OSError) as error:
-                log.warning("files that are not needed are still there: %s: %s", type(error).__name__, error)
-            except Exception:
-                log.exception("the removal of files failed")
+            steps = [self._make_up, self.remove_lost, self._incoming.sweep]
+            now = asyncio.get_running_loop().time()
+            if now >= scan_at:
+                scan_at = now + HOUR / 1_000
+                steps.append(lambda: self._storage.remove_unfinished(now_ms() - HOUR))
+            for step in steps:  # each for itself: while one fails, the others still do their work
+                await _logged(step)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._lost.wait()
 
     async def remove_lost(self) -> None:
-        """Remove the files that are noted, and those of uploads that have failed."""
+        """Remove the files that are noted, and those of uploads that have failed. One that cannot be removed holds up
+        no others. Raises Unavailable if none can."""
         await self._records.expire(now_ms() - HOUR)
         after = ""
         while page := await self._records.page(after, (GONE,)):
             for start in range(0, len(page), _REMOVED_AT_ONCE):
-                await asyncio.gather(*map(self._remove, page[start : start + _REMOVED_AT_ONCE]))
+                records = page[start : start + _REMOVED_AT_ONCE]
+                results = await asyncio.gather(*map(self._remove, records), return_exceptions=True)
+                failures = [result for result in results if isinstance(result, BaseException)]
+                if len(failures) == len(records):
+                    raise failures[0]  # the storage does not answer
+                if failures:
+                    log.warning("%d files cannot be removed: %s", len(failures), failures[0])
             after = page[-1].id
 
     async def _remove(self, record: FileRecord) -> None:
@@ -182,11 +199,13 @@ class MediaKeeper:
     async def check(self, *, remove: bool) -> Report:
         """Compare entities, records and storage. With `remove`, remove what nothing has. What is younger than an hour
         is left alone: an upload may be on its way."""
+        await self._storage.claim(await self._records.owner())  # what it has of another hub's is not unknown
         report = Report(removed=remove)
         await self._compare(report, look=True)
         await self._find_unknown(report)
         if remove:
             await self.remove_lost()
+            await self._storage.remove_unfinished(now_ms() - HOUR)
         return report
 
     async def move(self, url: str) -> Moved:
@@ -220,7 +239,7 @@ class MediaKeeper:
 
     async def _compare(self, report: Report, *, look: bool = False) -> None:
         """Add the files of all entities to the report, and note those that no entity has if they are to be removed.
-        With `look`, the storage is asked for each."""
+        With `look`, the storage is asked for each, and files of the last hour are left alone."""
         after, late = "", now_ms() - HOUR
         while page := await self._records.page(after, (KEPT,)):
             used = await self._used(page)
@@ -265,6 +284,16 @@ class MediaKeeper:
                     report.unknown.add(key)
                     if report.removed:
                         await self._storage.delete(key)
+
+
+async def _logged(step: Callable[[], Awaitable[None]]) -> None:
+    """Do one step of the removal; log its failure."""
+    try:
+        await step()
+    except (StoreError, OSError) as error:
+        log.warning("files that are not needed are still there: %s: %s", type(error).__name__, error)
+    except Exception:
+        log.exception("the removal of files failed")
 
 
 def ids_in(entity: Entity | None) -> set[str]:

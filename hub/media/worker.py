@@ -6,6 +6,7 @@ Each line that it reads is an `Order` in JSON. Each line that it writes is an an
 - `large`: true; the image takes much memory, and the worker waits for an empty line before it decodes it;
 - `bad`: what is wrong with the file, with `limit`, the name of the limit that it exceeds;
 - `memory`, `full`: true; there was too little memory, or no room for the result;
+- `unavailable`: what is wrong with a file of the hub's own, such as that of its watermark;
 - `failed`: the traceback of a defect.
 
 It ends as soon as the hub does.
@@ -82,9 +83,9 @@ def carry_out(order: Order, may_go_on: Callable[[], bool]) -> Answer:
     except MemoryError:
         return {"memory": True}
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return {"full": True}
-        return {"failed": traceback.format_exc()}
+        return {"unavailable": error.strerror or type(error).__name__}
     except Exception:
         return {"failed": traceback.format_exc()}
 

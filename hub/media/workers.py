@@ -20,7 +20,7 @@ from hub.media.errors import BadImage, MediaBusy, WorkerFailed
 from hub.media.jobs import ImageInfo, ImageJob, Order
 from hub.media.worker_process import WorkerEnded, WorkerProcess
 from stores.bounds import Limit
-from stores.errors import StorageFull
+from stores.errors import StorageFull, Unavailable
 from stores.read_turns import READER
 from stores.turns import FairSemaphore
 
@@ -96,6 +96,7 @@ class ImageWorkers:
             BadImage: the file is no image that the hub accepts.
             MediaBusy: too many images wait, or this one exceeds the limits of a worker.
             StorageFull: there is no room for the result.
+            Unavailable: a file of the hub's own cannot be used.
             WorkerFailed: a defect.
         """
         async with self._slot():
@@ -187,6 +188,9 @@ class ImageWorkers:
                 raise self._exceeded("memory", "image_memory_mb")
             case {"full": True}:
                 raise StorageFull("no room for a converted image")
+            case {"unavailable": str(text)}:
+                log.error("a file that is needed to convert images cannot be used: %s", text)
+                raise Unavailable(f"images cannot be converted: {text}")
         log.error("an image could not be converted: %s", answer.get("failed", answer))
         raise WorkerFailed("an image could not be converted")
 

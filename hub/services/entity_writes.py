@@ -188,8 +188,9 @@ def file_field(view: View, name: str) -> Field:
 
 
 def files_to(principal: Principal, view: View, id: str, change: FileChange, revs: Revisions | None) -> Update:
-    forced = is_forced(reader_of(principal, view), change.names)
-    return Update(view.store, checked_id(id), stamp_change({}), view.where, revs, forced=forced, compute=change)
+    forced, stamps = is_forced(reader_of(principal, view), change.names), stamps_of(view.definition)
+    fields = stamp_change({})
+    return Update(view.store, checked_id(id), fields, view.where, revs, forced=forced, compute=change, stamps=stamps)
 
 
 def inserts_of(view: View, entities: Sequence[Entity]) -> list[Insert]:

@@ -182,8 +182,8 @@ async def test_a_storage_that_does_not_answer_delays_the_removal(bench: Bench, m
     assert not await bench.is_stored(record)
 
 
-async def test_changes_that_were_missed_are_made_up_for(bench: Bench) -> None:
-    """The feed has lost changes: all files are compared with their entities."""
+async def test_changes_that_were_missed_are_made_up_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed has lost changes: all files are compared with their entities, an hour later, also by another process."""
     media = bench.hub.media
     _, kept = await bench.upload()
     _, lost = await bench.upload()
@@ -192,7 +192,12 @@ async def test_changes_that_were_missed_are_made_up_for(bench: Bench) -> None:
     monkey = FileRecord("", str(uuid.uuid4()), lost.store, "0" * 24, "papers", "text/plain", 4, "a")
     stray = await media.records.add(monkey)
     await bench.hub.engine.commit([media.records.keeping(stray)], None)
-    await media.keeper.note([Change("", "lost", "houses", "", None, None, None, 0)])
+    lost_changes = [Change("", "lost", "houses", "", None, None, None, 0)]
+    await media.keeper.note(lost_changes)
+    await media.keeper._make_up()
+    assert (await media.records.find(stray.file)).state == KEPT  # type: ignore[union-attr]
+    monkeypatch.setattr(sweeping, "HOUR", -60_000)
+    await media.keeper.note(lost_changes)
 
     async def is_gone() -> bool:
         return await media.records.find(stray.file) is None
@@ -246,7 +251,9 @@ async def test_files_move_to_another_storage(bench: Bench, bucket_url: str) -> N
         await media.keeper.move("https://example.com")
 
 
-async def test_a_storage_belongs_to_one_database(bench: Bench, tmp_path: Path) -> None:
+async def test_a_storage_belongs_to_one_database(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hub of another database stores nothing in it, and so removes nothing from it."""
     _, record = await bench.upload()
     other = Database("sqlite", str(tmp_path / "other.db"))
@@ -255,7 +262,52 @@ async def test_a_storage_belongs_to_one_database(bench: Bench, tmp_path: Path) -
         await second.hub.entities.create(second.principal, "stores", [{"name": "houses", "fields": fields}])
         with pytest.raises(Unavailable, match="another database"):
             await second.upload()
+        monkeypatch.setattr(sweeping, "HOUR", -60_000)
+        for remove in (False, True):
+            with pytest.raises(Unavailable, match="another database"):
+                await second.hub.media.keeper.check(remove=remove)
     assert await bench.is_stored(record)
+
+
+@pytest.mark.engine("sqlite")
+async def test_what_a_killed_process_was_storing_is_removed(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage does not show it: its name says that it is not complete. A bucket has a rule of its own for that."""
+    folder = tmp_path / "storage" / "ab"
+    folder.mkdir(parents=True)
+    unfinished, other = folder / f"{uuid.uuid4()}.w320#1", folder / "notes#1"
+    for path in (unfinished, other):
+        path.write_bytes(b"half")
+    async with running(database, tmp_path, f"file://{tmp_path}/storage") as bench:
+        await bench.hub.media.keeper.check(remove=True)
+        assert unfinished.exists()
+        monkeypatch.setattr(sweeping, "HOUR", -60_000)
+        await bench.hub.media.keeper.check(remove=True)
+    assert not unfinished.exists()
+    assert other.exists()
+
+
+async def test_a_file_that_cannot_be_removed_holds_up_no_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    media = bench.hub.media
+    entities = [await bench.upload() for _ in range(3)]
+    held = entities[0][1]
+    delete = media.storage.delete
+
+    async def refuse(key: str) -> None:
+        if key == held.key:
+            raise Unavailable("held")
+        await delete(key)
+
+    monkeypatch.setattr(media.storage, "delete", refuse)
+    for entity, _ in entities:
+        await bench.clear(entity)
+
+    async def others_are_gone() -> bool:
+        return not any([await bench.is_stored(record) for _, record in entities[1:]])
+
+    await eventually(others_are_gone)
+    assert await bench.is_stored(held)
 
 
 async def test_an_entity_can_be_created_with_its_file(bench: Bench) -> None:

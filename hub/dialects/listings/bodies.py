@@ -203,7 +203,9 @@ async def _multipart(context: ListingsContext, call: Call, kind: ContentType, *,
         raise Malformed(f'Unsupported charset "{kind.charset}" in request Content-Type header.')
     body = MOST_IMAGE_BYTES + MOST_FIELD_BYTES if image else context.settings.max_body_bytes
     limits = FormLimits(BodyLimit(body), MOST_FIELDS, MOST_FILES, MOST_FIELD_BYTES)
-    reading = read_form(call, limits, context.settings.body_timeout, context.resolve)
+    name = "media_upload_timeout" if image else "body_timeout"
+    seconds: float = getattr(context.settings, name)
+    reading = read_form(call, limits, seconds, context.resolve, timeout_name=name, charset="utf-8")
     async with AsyncExitStack() as stack:
         try:
             data = await stack.enter_async_context(reading)

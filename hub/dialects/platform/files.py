@@ -19,6 +19,7 @@ from hub.http.answer import Answer, json_answer
 from hub.http.body import BodyLimit
 from hub.http.call import Call
 from hub.http.errors import BadRequest, BodyTooLarge
+from hub.http.proxies import PREFIX
 from hub.media.files import Upload, UploadTarget, too_large
 from hub.media.incoming import copy
 from hub.services.credentials import refuse
@@ -47,7 +48,7 @@ async def upload(context: PlatformContext, call: Call, principal: Principal) -> 
         async with files.ready(target, sent) as ready:
             text, rev, url = await files.attach(await _target_now(context, call, target), ready, revs)
     answer = answers.written_answer(text, rev)
-    answer.headers = [*answer.headers, (b"location", url.encode())]
+    answer.headers = [*answer.headers, (b"location", (call.scope.get(PREFIX, "") + url).encode())]
     return answer
 
 
