@@ -213,7 +213,7 @@ class Registration:
         """Return the account for a login. Both kinds take the same reads."""
         names = spellings(login)
         user = await find_user(self._engine, names)
-        can_register = user is not None and not user.get("disabled") and is_mailbox(str(user.get("email") or ""))
+        can_register = user is not None and _can_register(user)
         decoy = self._decoy(names[-1])
         return Account(user["_id"], user) if user is not None and can_register else Account(decoy, None)
 
@@ -243,6 +243,13 @@ class Registration:
         while found := await self._engine.entities(CODES.name, old):
             ids = In(("_id",), tuple(record["_id"] for record in found))
             await self._engine.commit([DeleteMany(CODES.name, ids, REMOVED_AT_ONCE)], None)
+
+
+def _can_register(user: Entity) -> bool:
+    """Return whether a user can get a key. Another program may have made one without a number, until the next start of a
+    hub."""
+    has_number = type(user.get("number")) is int
+    return has_number and not user.get("disabled") and is_mailbox(str(user.get("email") or ""))
 
 
 def _is_right(record: Entity, digest: str) -> bool:

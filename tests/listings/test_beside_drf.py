@@ -150,6 +150,7 @@ async def both(hub: Hub, tenants: Tenants) -> Both:
         ("GET", "/<me>/properties/?min_price=abc", "R"),
         ("GET", "/<me>/properties/?min_price=NaN", "R"),
         ("GET", "/<me>/properties/?updated_after=then&min_price=a&listing_type=b", "R"),
+        ("GET", "/<me>/properties/?cursor=x&min_price=abc", "R"),
         ("GET", "/<me>/properties/?cursor=", "R"),
         ("GET", "/<me>/properties/", "R"),
         ("GET", "/amenities/", "R"),

@@ -10,6 +10,7 @@ import pytest
 from tests.listings.support import Json, Tenant, Tenants, fetched
 from tests.listings.test_writing import entity, made, refused
 from tests.media.uploading import png
+from tests.support.hub import eventually
 
 PNG = png(60, 40)
 
@@ -93,19 +94,35 @@ async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
 
 
 async def test_an_image_is_changed(tenant: Tenant, listing: Json) -> None:
-    image = (await upload(tenant, listing)).json()
+    first, image = [(await upload(tenant, listing)).json() for _ in range(2)]
+    assert (first["is_main"], image["is_main"]) == (True, False)
     answer = await tenant.writer.patch(path(listing, image), json={"alt": "Garden", "is_main": True, "url": "x"})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == image | {"alt": "Garden", "is_main": True}
+    image |= {"alt": "Garden", "is_main": True}
+    assert answer.json() == image
+    assert (await tenant.reader.get(path(listing))).json() == [image, first | {"is_main": False}]
+    answer = await tenant.writer.patch(path(listing, image), json={"is_main": False})
+    assert (answer.status_code, answer.json()) == (200, image)  # some image has to be the main one
     assert refused(await tenant.writer.patch(path(listing, image), json={"alt": None})) == {
         "alt": ["This field may not be null."]
     }
 
 
 async def test_an_image_is_removed(tenant: Tenant, listing: Json) -> None:
-    image = (await upload(tenant, listing)).json()
+    """The one with the lowest number follows the main image. The file and its smaller versions go soon."""
+    image, second, third = [(await upload(tenant, listing)).json() for _ in range(3)]
+    anybody = tenant.hub.client().http
+    addresses = [image["url"], f"{image['url']}?w=160"]
+    for address in addresses:
+        assert (await anybody.get(address)).status_code == 200
     answer = await tenant.writer.delete(path(listing, image))
     assert (answer.status_code, answer.content) == (204, b"")
+    assert (await tenant.reader.get(path(listing))).json() == [second | {"is_main": True}, third]
+
+    async def are_gone() -> bool:
+        return [(await anybody.get(address)).status_code for address in addresses] == [404, 404]
+
+    await eventually(are_gone, 5)
     for method in ("PATCH", "DELETE"):
         refused(await tenant.writer.request(method, path(listing, image)), 404)
 

@@ -1,7 +1,8 @@
 """Cursors of lists that are sorted by a time, newest first: opaque texts that name an entity, and a direction.
 
 The content is like that of Django REST framework's, in base64: ``p=<time>.<number>``, with ``r=1&`` before it to read
-backwards. A cursor stays valid when its entity is deleted: it names a position between others.
+backwards, and ``&u=<stamp>`` behind it, the bound of the walk. A cursor stays valid when its entity is deleted: it
+names a position between others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hub.dialects.listings.errors import InvalidCursor
 from stores.query import Sort
 from stores.records import Entity
 
-_CONTENT: Final = re.compile(rb"(r=1&)?p=([0-9]{1,17})\.([0-9]{1,17})")
+_CONTENT: Final = re.compile(rb"(r=1&)?p=([0-9]{1,17})\.([0-9]{1,17})(?:&u=([0-9]{1,17}))?")
 _LONGEST: Final = 100
 _LEAST_ID: Final = "0" * 24
 _GREATEST_ID: Final = "f" * 24
@@ -24,11 +25,13 @@ _GREATEST_ID: Final = "f" * 24
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position after the entity with this time and number, or before it if `backwards`."""
+    """The position after the entity with this time and number, or before it if `backwards`. `until`: the greatest
+    stamp that was there when the walk began; None if it is not known."""
 
     time: int
     number: int
     backwards: bool = False
+    until: int | None = None
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -38,13 +41,17 @@ class Cursor:
         except (binascii.Error, ValueError):
             raise InvalidCursor(text[:_LONGEST]) from None
         found = _CONTENT.fullmatch(content)
-        cursor = None if found is None else cls(int(found[2]), int(found[3]), found[1] is not None)
+        cursor = None
+        if found is not None:
+            until = None if found[4] is None else int(found[4])
+            cursor = cls(int(found[2]), int(found[3]), found[1] is not None, until)
         if cursor is None or cursor.encode() != text:
             raise InvalidCursor(text[:_LONGEST])
         return cursor
 
     def encode(self) -> str:
-        return b64encode(b"%bp=%d.%d" % (b"r=1&" if self.backwards else b"", self.time, self.number)).decode()
+        bound = b"" if self.until is None else b"&u=%d" % self.until
+        return b64encode(b"%bp=%d.%d%b" % (b"r=1&" if self.backwards else b"", self.time, self.number, bound)).decode()
 
     @property
     def after(self) -> tuple[Any, ...]:

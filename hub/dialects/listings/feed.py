@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from auth.principal import Principal
@@ -10,8 +11,16 @@ from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.cursors import Cursor
 from hub.dialects.listings.filters import feed_filter
 from hub.dialects.listings.links import base_of, with_cursor
-from hub.dialects.listings.lookups import newest_stamp
-from hub.dialects.listings.reading import Page, owned, read_images, read_listing, read_page, visible
+from hub.dialects.listings.lookups import STAMP, newest_stamp
+from hub.dialects.listings.reading import (
+    Page,
+    newest_change,
+    owned,
+    read_images,
+    read_listing,
+    read_page,
+    visible,
+)
 from hub.dialects.listings.shapes import image, listing, page_text, rendered
 from hub.http.answer import Answer
 from hub.http.call import Call
@@ -25,12 +34,16 @@ CREATED: Final = "time"
 async def list_properties(context: ListingsContext, call: Call, principal: Principal) -> Answer:
     parameters = dict(call.parameters())
     view = context.registry.authorized(principal, context.stores.names().properties)
+    conditions = feed_filter(parameters, view, await context.lookups.current())
     cursor = cursor_in(parameters)
-    conditions = feed_filter(parameters, view.definition, await context.lookups.current())
     where = And((owned(view, principal.user_id), *conditions))
+    bound = await newest_change(context, view, principal.user_id) if cursor is None else cursor.until
     page = await read_page(context, view.store, where, CREATED, cursor)
+    if cursor is None:  # whatever this page shows was there before the rest of the walk is read
+        bound = max(bound or 0, newest_stamp(page.entities))
     images = await read_images(context, principal, page.entities)
     data = await context.lookups.current(newest_stamp(page.entities))
+    page = bounded(page, bound)
     base = base_of(context, call)
     shown = visible(view, page.entities)
     results = [listing(each, images.get(each["_id"], ()), data, base) for each in shown]
@@ -49,6 +62,23 @@ async def list_images(context: ListingsContext, call: Call, principal: Principal
     images = await read_images(context, principal, [found])
     base = base_of(context, call)
     return Answer(rendered([image(each, base) for each in images.get(found["_id"], ())]))
+
+
+def bounded(page: Page, bound: int | None) -> Page:
+    """Return a page of a walk whose stamps are not above the bound, with the bound in its cursors.
+
+    Readers take the greatest stamp of a walk as the mark from which they read on. What changes while they walk has a
+    stamp above the bound, also where they have been already. So no page shows a stamp above it, and the next walk
+    finds all that has changed meanwhile.
+    """
+    if bound is None:
+        return page
+    entities = [
+        {**each, STAMP: bound} if type(each.get(STAMP)) is int and each[STAMP] > bound else each
+        for each in page.entities
+    ]
+    following, previous = (None if c is None else replace(c, until=bound) for c in (page.next, page.previous))
+    return replace(page, entities=entities, next=following, previous=previous)
 
 
 def cursor_in(parameters: Mapping[str, str]) -> Cursor | None:

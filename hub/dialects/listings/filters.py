@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Annotated, Final
 
+from auth.view import View
 from hub.dialects.listings.errors import InvalidFields
 from hub.dialects.listings.lookups import STAMP, ReferenceData
 from stores.bounds import Limit
 from stores.folding import fold
 from stores.parse import MOST_SEARCH_TEXT
 from stores.query import Compare, ContainsFolded, Equal, Filter, In, Or
-from stores.schema import StoreDefinition
 
 Parameters = Mapping[str, str]
 
@@ -34,12 +33,15 @@ _TOO_MANY_TERMS: Final = f"Ensure this value has no more than {MOST_TERMS} words
 _TOO_LONG: Final = f"Ensure this value has at most {MOST_SEARCH_TEXT} characters."
 _NUL: Final = "Null characters are not allowed."
 
-_BEYOND_PRICES: Final = Decimal(10) ** 15
+_DIGITS: Final = 15
+"""Digits of a price before its point, and more than it has behind it."""
 _CENT: Final = Decimal("0.01")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?\s*([Zz]|[+-]\d\d(:?\d\d)?)?)?", re.ASCII
 )
+_FIELDS: Final[Mapping[str, str]] = {"min_price": "price", "max_price": "price", "updated_after": STAMP}
+"""The fields of parameters that have another name."""
 _SEARCHED: Final = ("title", "description", "location")
 _LOCATIONS: Final = (("district", "districts"), ("region", "regions"))
 
@@ -48,15 +50,17 @@ class Refused(Exception):
     """A value that a filter refuses; the text says why."""
 
 
-def feed_filter(parameters: Parameters, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
-    """Return the conditions that the parameters set. Raises InvalidFields that names each wrong one."""
+def feed_filter(parameters: Parameters, view: View, data: ReferenceData) -> list[Filter]:
+    """Return the conditions that the parameters set. Those of hidden fields are ignored. Raises InvalidFields that names
+    each wrong one."""
     conditions: list[Filter] = []
     errors: dict[str, list[str]] = {}
     for name, read in _READ.items():
-        value = parameters.get(name, "")
+        is_hidden = _FIELDS.get(name, name) in view.hidden
+        value = "" if is_hidden else parameters.get(name, "")
         if value or name == "publish_status":
             try:
-                conditions += read(value, definition, data)
+                conditions += read(value, view, data)
             except Refused as refusal:
                 errors[name] = [str(refusal)]
     if errors:
@@ -64,32 +68,32 @@ def feed_filter(parameters: Parameters, definition: StoreDefinition, data: Refer
     return conditions
 
 
-Read = Callable[[str, StoreDefinition, ReferenceData], list[Filter]]
+Read = Callable[[str, View, ReferenceData], list[Filter]]
 """Returns the conditions of a parameter's value. Raises Refused."""
 
 
 def _slug(field: str) -> Read:
-    return lambda value, definition, data: [Equal((field,), value)]
+    return lambda value, view, data: [Equal((field,), value)]
 
 
 def _choice(field: str) -> Read:
-    def read(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
-        if value not in definition.by_id[field].option_ids:
+    def read(value: str, view: View, data: ReferenceData) -> list[Filter]:
+        if value not in view.definition.by_id[field].option_ids:
             raise Refused(_INVALID_CHOICE.format(printable(value)))
         return [Equal((field,), value)]
 
     return read
 
 
-def _publish_status(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
-    return [] if value == ALL else _choice("publish_status")(value or "published", definition, data)
+def _publish_status(value: str, view: View, data: ReferenceData) -> list[Filter]:
+    return [] if value == ALL else _choice("publish_status")(value or "published", view, data)
 
 
-def _least_price(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
+def _least_price(value: str, view: View, data: ReferenceData) -> list[Filter]:
     return [Compare(("price",), "gte", _price(value, ROUND_CEILING))]
 
 
-def _greatest_price(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
+def _greatest_price(value: str, view: View, data: ReferenceData) -> list[Filter]:
     return [Compare(("price",), "lte", _price(value, ROUND_FLOOR))]
 
 
@@ -105,12 +109,15 @@ def _price(text: str, rounding: str) -> float:
         number = Decimal(text)
     except InvalidOperation:
         raise Refused(INVALID_NUMBER) from None
-    if abs(number) >= _BEYOND_PRICES:
-        return math.copysign(float(_BEYOND_PRICES), number)
+    if not number:
+        return 0.0
+    exponent = max(-_DIGITS, min(number.adjusted(), _DIGITS))
+    if exponent != number.adjusted():  # beyond all prices, or next to zero: arithmetic would overflow
+        number = Decimal(-1 if number.is_signed() else 1).scaleb(exponent)
     return float(number.quantize(_CENT, rounding))
 
 
-def _updated_after(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
+def _updated_after(value: str, view: View, data: ReferenceData) -> list[Filter]:
     return [Compare((STAMP,), "gte", microseconds(value))]
 
 
@@ -131,7 +138,7 @@ def microseconds(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _search(value: str, definition: StoreDefinition, data: ReferenceData) -> list[Filter]:
+def _search(value: str, view: View, data: ReferenceData) -> list[Filter]:
     """Return a condition for each word: it is somewhere in the texts, or in the name of the district or region."""
     if "\0" in value:
         raise Refused(_NUL)
@@ -140,14 +147,17 @@ def _search(value: str, definition: StoreDefinition, data: ReferenceData) -> lis
     terms = dict.fromkeys(fold(term) for term in value.split())
     if len(terms) > MOST_TERMS:
         raise Refused(_TOO_MANY_TERMS)
+    texts = [field for field in _SEARCHED if field not in view.hidden]
+    locations = [(field, kind) for field, kind in _LOCATIONS if field not in view.hidden]
     return [
-        Or((*(ContainsFolded((field,), term) for field in _SEARCHED), *_in_locations(term, data))) for term in terms
+        Or((*(ContainsFolded((field,), term) for field in texts), *_in_locations(term, locations, data)))
+        for term in terms
     ]
 
 
-def _in_locations(term: str, data: ReferenceData) -> list[Filter]:
+def _in_locations(term: str, locations: Iterable[tuple[str, str]], data: ReferenceData) -> list[Filter]:
     """Return the conditions for listings in districts and regions whose names contain a word."""
-    found = ((field, data.tables[kind].named(term)) for field, kind in _LOCATIONS)
+    found = ((field, data.tables[kind].named(term)) for field, kind in locations)
     return [In((field,), slugs) for field, slugs in found if slugs]
 
 

@@ -12,13 +12,14 @@ from auth.principal import Principal
 from auth.view import View
 from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.cursors import Cursor, after, sort_by
+from hub.dialects.listings.lookups import STAMP, newest_stamp
 from hub.dialects.listings.shapes import by_listing
 from hub.http.body import SMALL_BODY
 from stores.bounds import Limit
 from stores.cursor import sort_key_of
 from stores.errors import NotFound
 from stores.newest import Newest
-from stores.query import And, Equal, Filter, Or, Query
+from stores.query import And, Equal, Filter, Or, Query, Sort
 from stores.records import Entity
 from stores.threads import in_thread
 
@@ -78,31 +79,46 @@ async def read_page(context: ListingsContext, store: str, where: Filter, field: 
     """Return a page of a store, the newest first by the time in `field`. It takes as long however far the cursor is.
     What another program has written without a time or a number has no position, and is not listed."""
     backwards = cursor is not None and cursor.backwards
-    after_key = None if cursor is None else cursor.after
-    query = Query(where, sort_by(field, backwards=backwards), 0, PAGE, after_key)
-    listing = await context.engine.find(store, query)
-    is_large = not isinstance(listing.body, bytes)
-    if isinstance(listing.body, bytes):
-        entities, more = orjson.loads(listing.body), listing.next is not None
-    else:
-        await listing.body.aclose()  # type: ignore[attr-defined]
-        entities = await context.engine.entities(store, query, MOST_PAGE_BYTES)
-        more = listing.next is not None or await _goes_on(context, store, query, entities)
+    query = Query(where, sort_by(field, backwards=backwards), 0, PAGE, None if cursor is None else cursor.after)
+    found = await _read(context, store, query)
+    while found.more and not any(_has_position(each, field) for each in found.entities):
+        last = sort_key_of(found.entities[-1], query.sort)
+        found = await _read(context, store, replace(query, after=last))
+    listed = [each for each in found.entities if _has_position(each, field)]
     if backwards:
-        entities.reverse()
-    listed = [each for each in entities if type(each.get("number")) is int and type(each.get(field)) is int]
-    return replace(_page_of(listed, field, cursor, more and bool(listed)), is_large=is_large)
+        listed.reverse()
+    return replace(_page_of(listed, field, cursor, found.more), is_large=found.is_large)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Some of the matches of a query. `more`: there are others behind them. `is_large`: writing them takes long."""
+
+    entities: list[Entity]
+    more: bool
+    is_large: bool
+
+
+async def _read(context: ListingsContext, store: str, query: Query) -> _Found:
+    listing = await context.engine.find(store, query)
+    if isinstance(listing.body, bytes):
+        return _Found(orjson.loads(listing.body), listing.next is not None, is_large=False)
+    await listing.body.aclose()  # type: ignore[attr-defined]
+    entities = await context.engine.entities(store, query, MOST_PAGE_BYTES)
+    more = listing.next is not None or await _goes_on(context, store, query, entities)
+    return _Found(entities, more and bool(entities), is_large=True)
+
+
+def _has_position(entity: Entity, field: str) -> bool:
+    return type(entity.get("number")) is int and type(entity.get(field)) is int
 
 
 async def _goes_on(context: ListingsContext, store: str, query: Query, entities: list[Entity]) -> bool:
     """Return whether there is more than the first entities of a list."""
     if not entities:
         return False
-    time, number, _ = sort_key_of(entities[-1], query.sort)
-    if not (isinstance(time, int) and isinstance(number, int)):
-        return False
-    last = Cursor(time, number, not query.sort[0].descending)
-    return bool(await context.engine.entities(store, Query(query.where, query.sort, 0, 1, last.after)))
+    last = sort_key_of(entities[-1], query.sort)
+    return bool(await context.engine.entities(store, Query(query.where, query.sort, 0, 1, last)))
 
 
 def _page_of(entities: list[Entity], field: str, cursor: Cursor | None, more: bool) -> Page:
@@ -114,6 +130,13 @@ def _page_of(entities: list[Entity], field: str, cursor: Cursor | None, more: bo
     if cursor.backwards:
         return Page(entities, earlier if more else None, later)
     return Page(entities, earlier, later if more else None)
+
+
+async def newest_change(context: ListingsContext, view: View, user_id: str) -> int | None:
+    """Return the greatest stamp of a user's listings; None if there are none."""
+    query = Query(owned(view, user_id), (Sort((STAMP,), descending=True),), limit=1)
+    newest = await context.engine.entities(view.store, query)
+    return newest_stamp(newest) if newest else None
 
 
 async def read_listing(context: ListingsContext, principal: Principal, number: str) -> Entity:
