@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ LEAST: Final = 8.0
 EACH: Final = 100
 """Requests of a key."""
 IMAGES: Final = 5
+PAGE_SIZE: Final = 50
+PNG: Final = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+NO_FILE: Final = {"url": "/media/00000000-0000-4000-8000-000000000000"}
 
 LISTING: Final[dict[str, Any]] = {
     "title": "5 bedroom Bungalow for rent in Bbunga",
@@ -92,15 +98,38 @@ def fill_hub(hub: Hub, listings: int, keys: int) -> Data:
             LISTING | {"title": f"{LISTING['title']} {n}"} for n in range(start, min(start + 500, listings))
         ])]  # fmt: skip
         images = [entity for start in range(0, listings, 200) for entity in _create(http, "property_images", [
-            {"property": listing["_id"], "image": {"url": f"/media/{n}.webp"}, "alt": "Front view"}
+            {"property": listing["_id"], "alt": "Front view"}
             for listing in made[start : start + 200] for n in range(IMAGES)
         ])]  # fmt: skip
+        is_read = {made[index]["_id"] for index in read_listings(listings)}
+        for image in images:
+            if image["property"] in is_read:
+                image["image"] = _upload(http, image["_id"])
     return Data(user["number"], secrets, made, images)
 
 
 def _create(http: httpx.Client, store: str, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = http.post(store, json=bodies).raise_for_status().json()["entities"]
     return found
+
+
+def _upload(http: httpx.Client, image: str) -> dict[str, Any]:
+    """Give an image a file; return the value."""
+    path, files = f"property_images/{image}/files/image", {"file": ("front.png", PNG, "image/png")}
+    found: dict[str, Any] = http.post(path, files=files).raise_for_status().json()["image"]
+    return found
+
+
+def read_listings(listings: int) -> set[int]:
+    """Return the listings that are asked for, whose images have files: those of the first page, and of the one in the
+    middle. They are numbered from the oldest."""
+    middle = pages_to_middle(listings) * PAGE_SIZE
+    newest_first = [*range(PAGE_SIZE), *range(middle, middle + PAGE_SIZE)]
+    return {listings - 1 - index for index in newest_first if index < listings}
+
+
+def pages_to_middle(listings: int) -> int:
+    return min(20, listings // (2 * PAGE_SIZE))
 
 
 def fill_framework(data: Data, file: Path) -> None:
@@ -129,7 +158,7 @@ def fill_framework(data: Data, file: Path) -> None:
     )
     numbers = {each["_id"]: each["number"] for each in data.listings}
     drf.PropertyImage.objects.bulk_create(
-        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], url=f"http://x{i['image']['url']}",
+        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], url=f"http://x{(i.get('image') or NO_FILE)['url']}",
                           is_main=bool(i.get("is_main")), alt=i["alt"])
         for i in data.images
     )  # fmt: skip
@@ -174,7 +203,7 @@ def wait_for(address: tuple[str, int]) -> None:
 def server_of(name: str, address: tuple[str, int], pid: int, data: Data) -> Server:
     """Return the server with its requests. A page in the middle has a cursor of the server's own."""
     base = f"v1/{data.number}/properties/"
-    numbers = [each["number"] for each in data.listings]
+    numbers = [data.listings[index]["number"] for index in sorted(read_listings(len(data.listings)))]
     middle = page_in_the_middle(address, data)
     paths = {PAGE: [base], FAR_PAGE: [middle], DETAIL: [f"{base}{number}/" for number in numbers]}
     per_operation = len(data.keys) // len(OPERATIONS)
@@ -194,7 +223,7 @@ def page_in_the_middle(address: tuple[str, int], data: Data) -> str:
     headers = {"Authorization": f"Bearer {data.keys[-1]}"}
     url = f"http://{address[0]}:{address[1]}/v1/{data.number}/properties/"
     with httpx.Client(headers=headers, trust_env=False, timeout=60) as http:
-        for _ in range(min(20, len(data.listings) // 100)):
+        for _ in range(pages_to_middle(len(data.listings))):
             url = http.get(url).raise_for_status().json()["next"]
     return url.partition("/")[2].partition("/")[2].partition("/")[2]
 
