@@ -227,6 +227,28 @@ async def test_an_image_needs_a_listing_that_its_writer_sees(user: Client, hub: 
     refused(await user.post(f"/{STORE}", {}), 400, "property")
 
 
+async def test_images_belong_to_the_owners_of_their_listing(user: Client, admin: Client, hub: Any) -> None:
+    """Whoever adds them. Those who may only read a listing add none."""
+    entity, other = await made(user), await made(await hub.as_user())
+    image = await admin.make(STORE, {"property": entity["_id"]})
+    assert image["owner"] == user.id
+    assert [each["_id"] for each in await images_of(user, entity)] == [image["_id"]]
+    good(await user.patch(f"/{STORE}/{image['_id']}", {"alt": "x"}))
+    moved = good(await admin.patch(f"/{STORE}/{image['_id']}", {"property": other["_id"]}))
+    assert moved["owner"] == other["owner"]
+    refused(await user.get(f"/{STORE}/{image['_id']}"), 404)
+    good(await admin.patch(f"/{STORE}", {"property": entity["_id"]}, {"property": other["_id"]}))
+    good(await user.delete(f"/{STORE}/{image['_id']}"))
+    group = await hub.group()
+    owner = await hub.as_user(group=group)
+    shared = await made(owner)
+    reader = await hub.as_user(group=group)
+    good(await reader.get(f"/properties/{shared['_id']}"))
+    narrow = await hub.with_token(reader.user, scopes=["GET /*", f"POST /{STORE}/*"])
+    refused(await narrow.post(f"/{STORE}", {"property": shared["_id"]}), 400, "property")
+    assert (await reader.make(STORE, {"property": shared["_id"]}))["owner"] == owner.id
+
+
 async def test_an_import_keeps_numbers_and_main_images(admin: Client) -> None:
     """By `upsert=number&keep=serials`, as imports of exported entities send it."""
     entity, images = await with_images(admin, 3)

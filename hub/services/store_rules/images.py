@@ -1,5 +1,6 @@
 """The rule of images of listings: exactly one is the main one, a listing has a bounded number of them, and a change of
-images is a change of their listing.
+images is a change of their listing. An image belongs to those to whom its listing belongs, whoever adds it, and only
+those add it who may change the listing.
 
 Each commit that changes images writes to their listings. So of two commits that change images of one listing, one sees
 the result of the other: on SQLite there is one writer, and on MongoDB transactions that write to one document collide.
@@ -11,6 +12,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
+from auth.policy import view_of
 from hub.services.stamping import stamp_change, stamps_of
 from hub.services.store_rules.base import StoreRule, Surroundings
 from hub.services.store_rules.effects import Effect, altered_fields, names_set
@@ -21,7 +23,7 @@ from stores.computing import Compute, Computed
 from stores.errors import InvalidEntity, Violation
 from stores.procedures import Step, do, find
 from stores.protocol import UNBOUNDED, Insert, Update, UpdateMany, Upsert, Write
-from stores.query import In
+from stores.query import NOTHING, And, In
 from stores.records import Entity, same
 from stores.reference_checks import Substeps, pieces
 from stores.schema import StoreDefinition
@@ -32,16 +34,21 @@ NUMBER: Final = "number"
 
 MOST_IMAGES: Annotated[int, Limit("listing", "images", "400")] = 50
 
+OWNERS: Final = ("owner", "group", "access", "branch")
+"""The system fields that say to whom an entity belongs."""
+
 _DECIDING: Final = frozenset({LISTING, IS_MAIN})
+_DECIDED: Final = frozenset({IS_MAIN, *OWNERS})
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """The `Compute` of a change of images: what `inner` computes, and which image is a main one, as the commit has
-    decided before."""
+    decided before. Images that come to another listing `moved` get its owners."""
 
     inner: Compute | None
     decisions: Mapping[str, bool]
+    moved: Mapping[str, Entity]
 
     @property
     def size(self) -> int:
@@ -49,14 +56,15 @@ class Decided:
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset({IS_MAIN}) if self.inner is None else self.inner.names | {IS_MAIN}
+        return _DECIDED if self.inner is None else self.inner.names | _DECIDED
 
     def __call__(self, entity: Entity) -> Computed:
         computed = Computed({}) if self.inner is None else self.inner(entity)
         fields: dict[str, Any] = {name: value for name, value in computed.fields.items() if name != IS_MAIN}
-        is_main = self.decisions.get(entity["_id"])
-        if is_main is not None and not same(entity.get(IS_MAIN), is_main):
-            fields[IS_MAIN] = is_main
+        decided = dict(self.moved.get(entity["_id"], {}))
+        if (is_main := self.decisions.get(entity["_id"])) is not None:
+            decided[IS_MAIN] = is_main
+        fields |= {name: value for name, value in decided.items() if not same(entity.get(name), value)}
         return Computed(fields, computed.removed - {IS_MAIN})
 
 
@@ -66,6 +74,7 @@ class ImageRule(StoreRule):
         self._decisions: dict[str, bool] = {}
         self._others: dict[bool, list[str]] = {}
         self._touched: dict[str, None] = {}
+        self._moved: dict[str, Entity] = {}
 
     @property
     def fields(self) -> Sequence[str]:
@@ -83,15 +92,19 @@ class ImageRule(StoreRule):
             case UpdateMany() if not names_set(write).isdisjoint(_DECIDING):
                 # Each match may get another value.
                 changes = {name: value for name, value in write.changes.items() if name != IS_MAIN}
-                return replace(write, changes=changes, compute=Decided(write.compute, self._decisions))
+                return replace(write, changes=changes, compute=self._decided(write.compute))
         return write
 
     def _computed(self, compute: Compute | None) -> Compute | None:
         is_deciding = compute is not None and not compute.names.isdisjoint(_DECIDING)
-        return Decided(compute, self._decisions) if is_deciding else compute
+        return self._decided(compute) if is_deciding else compute
+
+    def _decided(self, compute: Compute | None) -> Compute:
+        return Decided(compute, self._decisions, self._moved)
 
     def before(self, further: Sequence[Write]) -> Substeps:
         effects = yield from self.effects(further)
+        yield from self._find_owners(effects)
         images = yield from self._stored(effects)
         for effect in effects:
             self._apply(effect, images)
@@ -102,6 +115,28 @@ class ImageRule(StoreRule):
             of_writes.setdefault(effect.index, []).append(effect)
         for index, write in enumerate(self.made):
             self._fill(write, of_writes.get(index, ()))
+
+    def _find_owners(self, effects: Sequence[Effect]) -> Substeps:
+        """Note to whom the images will belong that come to a listing. Raises InvalidEntity for a listing that the
+        writer may not change."""
+        self._moved.clear()
+        coming = [effect for effect in effects if _new_listing(effect) is not None]
+        for relation in self.definition.relations:
+            if relation.path == (LISTING,) and coming:
+                listings = self.surroundings.registry.get(relation.target)
+                view = view_of(self.surroundings.principal, listings, "PATCH")
+                may_change = NOTHING if view is None else view.where
+                owners: dict[str, Entity] = {}
+                for piece in pieces(dict.fromkeys(_new_listing(each) or "" for each in coming)):
+                    where = And((In((relation.by,), piece), may_change))
+                    for found in (yield from find(relation.target, where, len(piece), (relation.by, *OWNERS))):
+                        owners[found[relation.by]] = {name: found[name] for name in OWNERS if name in found}
+                for effect in coming:
+                    listing = _new_listing(effect) or ""
+                    if listing not in owners:
+                        field = f"{self.surroundings.prefix(effect.index)}{LISTING}"
+                        raise InvalidEntity([Violation(field, "reference", relation.target)])
+                    self._moved[effect.id] = owners[listing]
 
     def _decide(self, images: MainImages, set_by_writes: Collection[str]) -> None:
         """Note for each image whether it is the main one, which of those that no write sets get another value, and the
@@ -162,15 +197,23 @@ class ImageRule(StoreRule):
             is_main = self._decisions.get(effect.id)
             if is_main is None:
                 continue
+            decided: Entity = {IS_MAIN: is_main, **self._moved.get(effect.id, {})}
             match write:
                 case Insert(entity=entity):
-                    entity[IS_MAIN] = is_main
+                    entity.update(decided)
                 case Upsert():
-                    write.entity[IS_MAIN] = is_main
+                    write.entity.update(decided)
                     if not _DECIDING.isdisjoint(write.changes):
-                        write.changes[IS_MAIN] = is_main
+                        write.changes.update(decided)
                 case Update() if write.replace or not _DECIDING.isdisjoint(write.changes):
-                    write.changes[IS_MAIN] = is_main
+                    write.changes.update(decided)
+
+
+def _new_listing(effect: Effect) -> str | None:
+    """Return the listing to which an effect brings an image; None if it leaves the image where it is."""
+    before, after = effect.before or {}, effect.after or {}
+    listing = after.get(LISTING)
+    return listing if isinstance(listing, str) and listing != before.get(LISTING) else None
 
 
 def _listings(effect: Effect) -> Iterator[str]:
