@@ -6,7 +6,7 @@ with the same condition. That condition has no variables, so its text is the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,11 +16,13 @@ import orjson
 from stores import query
 from stores.compound import CompoundIndex, condition_document, conjuncts, implies, ordered, orders, sought
 from stores.paths import Path
-from stores.query import EVERYTHING, Filter, Leaf, Query
+from stores.query import EVERYTHING, And, Filter, Leaf, Query
 from stores.sqlite.compile import COLUMNS, DEEPEST, Compiler, arrays_before, is_column
 from stores.sqlite.tables import StoreTable, encoded, extract, identifier, index_name, json_path, quoted
 
 _INDEXED_COLUMNS: Final = (("_id",), ("time",), ("owner",))
+FEW: Final = 1_000
+"""Entities that are read and sorted for a page, rather than looked for in its order."""
 _PURPOSES: Final = {False: "m", True: "n"}
 
 
@@ -90,8 +92,39 @@ def chosen_index(connection: apsw.Connection, compiler: Compiler, wanted: Query)
     if not fitting:
         return ""
     best = max(fitting, key=lambda index: sought(index, where) + len([*conjuncts(index.where)]))
+    present = _present(connection, table)
+    if few := _index_of_few(connection, compiler, best, where, present):
+        return few
     name = stored_name(table.name, best)
-    return "" if _has_other_index(table, best, where) or name not in _present(connection, table) else name
+    return "" if _has_other_index(table, best, where) or name not in present else name
+
+
+def _index_of_few(
+    connection: apsw.Connection, compiler: Compiler, best: CompoundIndex, where: Filter, present: Container[str]
+) -> str:
+    """Return the name of an index in which a range that `best` makes no use of leads to few entities: these are better
+    sorted than looked for among all that `best` has in the order of the page. Empty if there is none."""
+    table = compiler.table
+    used = {s.path for s in best.sorts[: sought(best, where)]}
+    ranged = {part.path for part in conjuncts(where) if isinstance(part, query.Compare)} - used
+    for index in table.compounds.values() if ranged else ():
+        sorts = index.sorts[: sought(index, where)]
+        name = stored_name(table.name, index)
+        if len(sorts) > 1 and sorts[-1].path in ranged and name in present:
+            if _is_plain(compiler, index) and implies(where, index.where):
+                paths = {s.path for s in sorts}
+                parts = tuple(part for part in conjuncts(where) if isinstance(part, Leaf) and part.path in paths)
+                if _count(connection, table, name, And(parts), where) <= FEW:
+                    return name
+    return ""
+
+
+def _count(connection: apsw.Connection, table: StoreTable, name: str, sought: Filter, where: Filter) -> int:
+    """Return how many entities an index leads to, up to one more than few."""
+    counting = Compiler(table)
+    condition = counting.condition(sought) + served_conditions(table, where)
+    rows = f"SELECT 1 FROM {table.table} INDEXED BY {identifier(name)} WHERE {condition} LIMIT {FEW + 1}"
+    return int(connection.execute(f"SELECT count(*) FROM ({rows})", counting.values).get or 0)
 
 
 def _has_other_index(table: StoreTable, index: CompoundIndex, where: Filter) -> bool:

@@ -41,6 +41,16 @@ async def listings(engine: Engine) -> None:
     await insert(engine, *made, store=STORE)
 
 
+@pytest.mark.usefixtures("listings")
+async def test_what_has_changed_since_a_time_is_read_alone(engine: Engine) -> None:
+    """A poll that meets few or no changes does not go through the whole feed."""
+    for recent in (0, 40):
+        changed = Compare(("updated_at",), "gte", (TIME + COUNT - recent) * 1_000)
+        query = Query(And((*PUBLISHED, changed)), sort_by("time"), 0, PAGE)
+        plan = await plan_of(engine, query, STORE)
+        assert plan.read < 10 * PAGE, plan.text
+
+
 PUBLISHED = (Equal(("owner",), OWNER), Equal(("publish_status",), "published"))
 
 
