@@ -45,7 +45,8 @@ class Database:
             async with AsyncMongoClient[dict[str, object]](self.location) as client:
                 for _ in range(ELECTIONS):
                     with suppress(AutoReconnect):
-                        return await client.drop_database(client.get_default_database())
+                        await client.drop_database(client.get_default_database())
+                        return
                 await client.drop_database(client.get_default_database())
 
     async def empty(self) -> None:
