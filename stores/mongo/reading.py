@@ -228,8 +228,9 @@ class Reader:
             counted = cursor["firstBatch"]
             if not counted:
                 return Summary(self._position(at), 0, None, None)
-            ends = [(await self._connection.snapshot(end.command(0, 1), at))[0] for end in (first, last)]
-        texts = [renderer_of(projection)(end["firstBatch"][0]) for end in ends]
+            raw = self._connection.sizes.may_be_large(store, 1)
+            ends = [(await self._connection.snapshot(end.command(0, 1), at, raw=raw))[0] for end in (first, last)]
+        texts = await self._texts(store, [end["firstBatch"][0] for end in ends], group_renderer_of(projection))
         return Summary(self._position(at), int(counted[0]["n"]), texts[0], texts[1])
 
     async def count(self, store: str, where: Filter, counts: Callable[[Entity], bool] | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect
 
 from stores.mongo import MongoEngine
 from stores.options import EngineOptions
@@ -20,6 +21,8 @@ from stores.sqlite import SQLiteEngine
 
 KINDS: Final = ("sqlite", "mongodb")
 OPTIONS: Final = EngineOptions()
+ELECTIONS: Final = 5
+"""Elections that may follow each other at once."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,14 @@ class Database:
         return MongoEngine(self.location, options)
 
     async def drop(self) -> None:
+        """Drop the database. While the members of a replica set elect, it is asked again; the client waits for the new
+        primary."""
         if self.kind == "mongodb":
             async with AsyncMongoClient[dict[str, object]](self.location) as client:
+                for _ in range(ELECTIONS):
+                    with suppress(AutoReconnect):
+                        await client.drop_database(client.get_default_database())
+                        return
                 await client.drop_database(client.get_default_database())
 
     async def empty(self) -> None:
