@@ -1,8 +1,8 @@
 """The listings API beside the same API in Django REST framework: `python -m benchmarks.listings [--listings N]`.
 
-Both serve the same listings with the same images from SQLite, on the same core: the hub, and `tests/listings/drf_app.py`
-under one worker of gunicorn. Figures are CPU per request, which the speed of a machine changes alike for both. A key has
-120 requests in a minute on both, so there are many keys.
+Both serve the same listings with the same images from SQLite, on the same core: the hub, and
+`tests/listings/drf_app.py` under one worker of gunicorn. Figures are CPU per request, which the speed of a machine
+changes alike for both. A key has 120 requests in a minute on both, so there are many keys.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def fill_framework(data: Data, file: Path) -> None:
         name="Kampala", slug="kampala", region=drf.Region.objects.create(name="Central", slug="central")
     )
     amenities = [drf.Amenity.objects.create(name=n, slug=n, icon="bi-x") for n in ("parking", "swimming-pool")]
-    own = {name: LISTING[name] for name in LISTING.keys() - {"currency", "property_type", "district", "amenities", "title"}}
+    own = {
+        name: LISTING[name] for name in LISTING.keys() - {"currency", "property_type", "district", "amenities", "title"}
+    }
     related = {"currency": currency, "property_type": kind, "district": district}
     moments = [drf.moment_of(each["time"]) for each in data.listings]
     drf.Property.objects.bulk_create(
@@ -158,7 +160,8 @@ def fill_framework(data: Data, file: Path) -> None:
     )
     numbers = {each["_id"]: each["number"] for each in data.listings}
     drf.PropertyImage.objects.bulk_create(
-        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], url=f"http://x{(i.get('image') or NO_FILE)['url']}",
+        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], 
+                          url=f"http://x{(i.get('image') or NO_FILE)['url']}",
                           is_main=bool(i.get("is_main")), alt=i["alt"])
         for i in data.images
     )  # fmt: skip

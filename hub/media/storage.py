@@ -137,7 +137,6 @@ class Storage:
                     if each["path"] != _OWNER
                 ]
 
-
     async def remove_unfinished(self, before: int) -> None:
         """Remove what killed processes have begun to store in a folder until `before` (Unix ms). A bucket has a rule of
         its own for that."""

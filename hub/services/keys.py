@@ -18,6 +18,7 @@ from stores.records import Entity
 
 STORE: Final = "keys"
 
+
 class Prepare(Protocol):
     """Prepares what the API of a kind needs, such as its stores. Called before the first key of the kind is created,
     and perhaps again, or by several processes at once. Only with `adopts` it takes stores that are there already, which

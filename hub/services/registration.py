@@ -246,8 +246,8 @@ class Registration:
 
 
 def _can_register(user: Entity) -> bool:
-    """Return whether a user can get a key. Another program may have made one without a number, until the next start of a
-    hub."""
+    """Return whether a user can get a key. Another program may have made one without a number, until the next
+    start of a hub."""
     has_number = type(user.get("number")) is int
     return has_number and not user.get("disabled") and is_mailbox(str(user.get("email") or ""))
 

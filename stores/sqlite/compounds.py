@@ -110,12 +110,14 @@ def _index_of_few(
     for index in table.compounds.values() if ranged else ():
         sorts = index.sorts[: sought(index, where)]
         name = stored_name(table.name, index)
-        if len(sorts) > 1 and sorts[-1].path in ranged and name in present:
-            if _is_plain(compiler, index) and implies(where, index.where):
-                paths = {s.path for s in sorts}
-                parts = tuple(part for part in conjuncts(where) if isinstance(part, Leaf) and part.path in paths)
-                if _count(connection, table, name, And(parts), where) <= FEW:
-                    return name
+        if len(sorts) < 2 or sorts[-1].path not in ranged or name not in present:
+            continue
+        if not (_is_plain(compiler, index) and implies(where, index.where)):
+            continue
+        paths = {s.path for s in sorts}
+        parts = tuple(part for part in conjuncts(where) if isinstance(part, Leaf) and part.path in paths)
+        if _count(connection, table, name, And(parts), where) <= FEW:
+            return name
     return ""
 
 

@@ -19,7 +19,9 @@ from tests.support.hub import PATIENCE, Hub, running_hub
 def client(hub: Hub, **headers: str) -> httpx.AsyncClient:
     """Return a client of the listings API."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.AsyncClient(base_url=hub.url + LISTINGS, headers=named, timeout=PATIENCE, trust_env=False, verify=False)
+    return httpx.AsyncClient(
+        base_url=hub.url + LISTINGS, headers=named, timeout=PATIENCE, trust_env=False, verify=False
+    )
 
 
 @pytest.mark.engine("mongodb")
@@ -27,7 +29,9 @@ async def test_a_key_is_counted_over_two_processes(database: Database, tmp_path:
     async with running_hub(database, tmp_path / "one") as one, running_hub(database, tmp_path / "two") as two:
         key = (await one.admin.make("keys", {"name": "site", "kind": "listings"}))["key"]
         async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(client(hub, authorization=f"Bearer {key}")) for hub in (one, two)]
+            clients = [
+                await stack.enter_async_context(client(hub, authorization=f"Bearer {key}")) for hub in (one, two)
+            ]
             for number in range(MOST_REQUESTS):
                 assert (await clients[number % 2].get("/amenities/")).status_code == 200
             for each in clients:

@@ -84,7 +84,9 @@ async def test_a_refused_body(tenant: Tenant, listing: Json, body: Any, errors: 
 
 async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
     assert refused(await upload(tenant, listing, b"")) == {"image": ["The submitted file is empty."]}
-    assert refused(await upload(tenant, listing, b"text")) == {"image": ["The file is no image: JPEG, PNG, WebP and GIF are accepted."]}
+    assert refused(await upload(tenant, listing, b"text")) == {
+        "image": ["The file is no image: JPEG, PNG, WebP and GIF are accepted."]
+    }
     both = {"non_field_errors": ["Provide either an image file or an external_url, not both."]}
     assert refused(await upload(tenant, listing, external_url=URL)) == both
     large = {"image": ["Ensure this file has no more than 15000000 bytes."]}

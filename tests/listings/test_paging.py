@@ -131,7 +131,8 @@ async def test_everything_on_one_side_is_deleted(tenant: Tenant) -> None:
 @pytest.mark.parametrize(
     "cursor",
     ["x", "cD0xLjE", "p=1.1", "é", "cD0x\nLjE=", "A" * 200, "cD0xLjE==", "%00",
-     *(b64encode(text).decode() for text in (b"p=1", b"p=1.1&r=1", b"r=1", b"p=-1.5", b"p=1.1.1", b"p=01.1", b"p=1.1&u=", b"u=1&p=1.1"))],
+     *(b64encode(text).decode() for text in (b"p=1", b"p=1.1&r=1", b"r=1", b"p=-1.5", b"p=1.1.1",
+                                                  b"p=01.1", b"p=1.1&u=",                                                  b"u=1&p=1.1"))],
 )  # fmt: skip
 async def test_an_invalid_cursor(tenant: Tenant, cursor: str) -> None:
     check(await tenant.reader.get("properties/", params={"cursor": cursor}), 404, INVALID_CURSOR)
@@ -139,7 +140,12 @@ async def test_an_invalid_cursor(tenant: Tenant, cursor: str) -> None:
 
 @pytest.mark.parametrize(
     ("cursor", "is_behind"),
-    [(Cursor(0, 0), True), (Cursor(0, 0, True), False), (Cursor(10**16, 10**16), False), (Cursor(10**16, 1, True), True)],
+    [
+        (Cursor(0, 0), True),
+        (Cursor(0, 0, True), False),
+        (Cursor(10**16, 10**16), False),
+        (Cursor(10**16, 1, True), True),
+    ],
 )
 async def test_a_cursor_of_nothing(tenant: Tenant, cursor: Cursor, is_behind: bool) -> None:
     """A position need not be that of a listing."""

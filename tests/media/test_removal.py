@@ -251,9 +251,7 @@ async def test_files_move_to_another_storage(bench: Bench, bucket_url: str) -> N
         await media.keeper.move("https://example.com")
 
 
-async def test_a_storage_belongs_to_one_database(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_storage_belongs_to_one_database(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub of another database stores nothing in it, and so removes nothing from it."""
     _, record = await bench.upload()
     other = Database("sqlite", str(tmp_path / "other.db"))

@@ -18,7 +18,7 @@ import pytest
 from auth.errors import TooManyAttempts, Unauthenticated
 from hub.app import assemble
 from hub.running import Hub
-from hub.services.registration import CODES, HOUR, MOST_CODES, MOST_CODE_REQUESTS, MOST_TRIES, InvalidCode
+from hub.services.registration import CODES, HOUR, MOST_CODE_REQUESTS, MOST_CODES, MOST_TRIES, InvalidCode
 from hub.settings import Settings
 from stores.errors import InvalidEntity
 from stores.protocol import Update

@@ -51,8 +51,8 @@ class Refused(Exception):
 
 
 def feed_filter(parameters: Parameters, view: View, data: ReferenceData) -> list[Filter]:
-    """Return the conditions that the parameters set. Those of hidden fields are ignored. Raises InvalidFields that names
-    each wrong one."""
+    """Return the conditions that the parameters set. Those of hidden fields are ignored. Raises InvalidFields, which
+    names each wrong one."""
     conditions: list[Filter] = []
     errors: dict[str, list[str]] = {}
     for name, read in _READ.items():
