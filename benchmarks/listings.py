@@ -160,7 +160,7 @@ def fill_framework(data: Data, file: Path) -> None:
     )
     numbers = {each["_id"]: each["number"] for each in data.listings}
     drf.PropertyImage.objects.bulk_create(
-        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]], 
+        drf.PropertyImage(id=i["number"], property_id=numbers[i["property"]],
                           url=f"http://x{(i.get('image') or NO_FILE)['url']}",
                           is_main=bool(i.get("is_main")), alt=i["alt"])
         for i in data.images

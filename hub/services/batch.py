@@ -189,7 +189,7 @@ class _Batch:
         keys = tuple(key for request in self._requests if (key := request.key) is not None)
         stamps = {stamp: None for definition in self.definitions for stamp in stamps_of(definition)}
         stamps |= dict.fromkeys(self._entities.references.stamps_of_consequences(self.deletes_from))
-        stamps |= dict.fromkeys(self._entities.references.stamps_of_rules(self._principal, self._stores))
+        stamps |= dict.fromkeys(self._entities.references.stamps_of_rules(self._stores))
         return Procedure(self._requests[0].store, steps, bulk, keys, self._size, tuple(stamps))
 
     def _steps(self, *, bounded: bool) -> Steps:

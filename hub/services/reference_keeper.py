@@ -14,8 +14,8 @@ from auth.principal import Principal
 from hub.services.data_steps import check_writable
 from hub.services.registry import StoreRegistry
 from hub.services.stamping import stamps_of
-from hub.services.store_rules.base import Surroundings
-from hub.services.store_rules.commit import CommitRules, rule_of
+from hub.services.store_rules.base import Surroundings, stamps_of_listings
+from hub.services.store_rules.commit import CommitRules, rule_for
 from hub.services.write_rules import Check, Stage, WriteRule
 from stores.errors import NotFound
 from stores.limits import nodes_of
@@ -108,11 +108,15 @@ class ReferenceKeeper:
         store, stamps = writes[0].store, (*ruled.stamps, *self.stamps_of_consequences(deletes_from(writes)))
         return Guarded(_procedure(store, first, bulk=bulk), writes, _procedure(store, last, bulk=bulk, stamps=stamps))
 
-    def stamps_of_rules(self, principal: Principal, stores: Iterable[str]) -> tuple[Stamp, ...]:
+    def stamps_of_rules(self, stores: Iterable[str]) -> tuple[Stamp, ...]:
         """Return the stamps that commits may take which write to these stores, because of their rules."""
-        surroundings = Surroundings(principal, self._registry)
-        has_rules = any(rule_of(surroundings, store) is not None for store in stores)
-        return surroundings.stamps_of_listings() if has_rules else ()
+        return stamps_of_listings(self._registry) if any(map(self._has_rule, stores)) else ()
+
+    def _has_rule(self, store: str) -> bool:
+        try:
+            return rule_for(self._registry.get(store).purpose) is not None
+        except NotFound:
+            return False
 
     def _referring(self, store: str) -> Sequence[Relation]:
         """Return the relations whose target is a store. Raises DataChanging like `_writable`."""
@@ -141,7 +145,8 @@ class ReferenceKeeper:
         return [*found.values()]
 
     def stamps_of_consequences(self, deletes_from: Iterable[str]) -> tuple[Stamp, ...]:
-        """Return the stamps of the stores whose references are cleared when entities of others are deleted."""
+        """Return the stamps of the stores whose references are cleared when entities of others are deleted, and those
+        that the rules of stores may take whose entities go along."""
         found: dict[Stamp, None] = {}
         waiting = [*deletes_from]
         seen = set(waiting)
@@ -152,6 +157,7 @@ class ReferenceKeeper:
                 elif relation.on_delete == "cascade" and relation.store not in seen:
                     seen.add(relation.store)
                     waiting.append(relation.store)
+                    found |= dict.fromkeys(self.stamps_of_rules([relation.store]))
         return tuple(found)
 
     def _stamps(self, store: str) -> tuple[Stamp, ...]:

@@ -8,8 +8,7 @@ from typing import Final
 from auth.principal import Principal
 from stores.errors import Violation
 from stores.limits import MOST_VIOLATIONS, EntityLimits, check_document
-from stores.protocol import Serial, Stamp, Update
-from stores.query import EVERYTHING, Filter
+from stores.protocol import Serial, Stamp
 from stores.records import SYSTEM_FIELDS, Entity, new_id, now_ms
 from stores.schema import StoreDefinition
 
@@ -81,12 +80,6 @@ def stamp_counter(definition: StoreDefinition) -> str:
     """Return the counter of a store's stamps. It belongs to the definition, so the stamps of a renamed store, or field,
     go on rising. What another store records in the same order takes its stamps from it, too."""
     return definition.id or definition.name
-
-
-def touch_of(definition: StoreDefinition, id: str, where: Filter = EVERYTHING) -> Update:
-    """Return the write that changes nothing but the stamps of an entity, and its revision: something has changed that
-    belongs to it."""
-    return Update(definition.name, id, stamp_change({}), where, forced=True, stamps=stamps_of(definition))
 
 
 def stamp_change(fields: Entity) -> Entity:

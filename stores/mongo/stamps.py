@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from stores.mongo.codec import Document
 from stores.mongo.connection import META, Connection, Session
 from stores.mongo.errors import WRITE_CONFLICT
-from stores.protocol import Insert, Stamp, Update, Upsert, Write
+from stores.protocol import Insert, Procedure, Stamp, Update, UpdateMany, Upsert, Write
 from stores.records import Entity, now_us
 
 NextStamps = Callable[[], Entity]
@@ -42,12 +42,18 @@ class StampSource:
                 self._free[counter] = range(first, first + needed)
 
     async def reserve_for(self, writes: Sequence[Write]) -> None:
-        """Have the stamps that single writes of a commit need, which is known before the first of them is done."""
+        """Have the stamps that single writes of a commit need, which is known before the first of them is done. Of
+        others, more may be needed later; but the counters are taken now, so that commits that take long are not
+        overtaken by short ones, and repeated, all the time."""
         wanted: dict[Stamp, int] = {}
         for write in writes:
-            if isinstance(write, Insert | Update | Upsert):
-                for stamp in write.stamps:
-                    wanted[stamp] = wanted.get(stamp, 0) + 1
+            match write:
+                case Insert(stamps=stamps) | Update(stamps=stamps) | Upsert(stamps=stamps):
+                    for stamp in stamps:
+                        wanted[stamp] = wanted.get(stamp, 0) + 1
+                case UpdateMany(stamps=stamps) | Procedure(stamps=stamps):
+                    for stamp in stamps:
+                        wanted.setdefault(stamp, 1)
         for stamp, count in sorted(wanted.items(), key=lambda each: each[0].counter):
             await self.reserve((stamp,), count)
 

@@ -12,6 +12,7 @@ import pytest
 from hub.fetching.addresses import Address
 from hub.fetching.errors import FetchFailed
 from hub.fetching.lookups import HostsFile, ThreadedLookup, resolve_by_system
+from stores.read_turns import READER
 from tests.support.hub import eventually
 
 HERE = [ip_address("127.0.0.1")]
@@ -79,14 +80,19 @@ async def test_lookups_of_one_name_share_a_thread() -> None:
 
 
 async def test_lookups_beyond_the_limit_wait() -> None:
+    """No user has more than a quarter of the threads."""
     held = Held()
-    lookup = ThreadedLookup(held, most=2)
+    lookup = ThreadedLookup(held, most=8)
     asked = [asyncio.ensure_future(lookup(f"{name}.test")) for name in "abcd"]
     await eventually(lambda: held.has_asked(2))
     await asyncio.sleep(0.05)
     assert held.asked == ["a.test", "b.test"]
+    reader = READER.set("somebody else")
+    asked.append(asyncio.ensure_future(lookup("e.test")))
+    READER.reset(reader)
+    await eventually(lambda: held.has_asked(3))
     held.go_on.set()
-    assert await asyncio.gather(*asked) == [HERE] * 4
+    assert await asyncio.gather(*asked) == [HERE] * 5
 
 
 async def test_a_lookup_that_nobody_waits_for_still_counts() -> None:

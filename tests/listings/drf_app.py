@@ -22,7 +22,11 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
         DATABASES={
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("DRF_DATABASE", ":memory:")}
+            # One for all connections: within an event loop, Django has one for each task.
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": os.environ.get("DRF_DATABASE", "file:drf?mode=memory&cache=shared"),
+            }
         },
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "rest_framework"],
         USE_TZ=True,
@@ -210,7 +214,7 @@ class ClientThrottle(SimpleRateThrottle):
     rate = "10/hour"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
-        return f"client {self.get_ident(request)}"
+        return f"client-{self.get_ident(request)}"
 
 
 # Shapes.

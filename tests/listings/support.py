@@ -132,6 +132,15 @@ async def new_key(hub: Hub, user: str, number: int, scope: str = "R", *origins: 
     return str((await hub.admin.make("keys", body | fields))["key"])
 
 
+class ListingsClient(httpx.AsyncClient):
+    """A client whose paths are below its address, except for those from the beginning of the API on."""
+
+    async def request(self, method: str, url: httpx.URL | str, **more: Any) -> httpx.Response:
+        if isinstance(url, str) and url.startswith(f"{LISTINGS}/"):
+            url = self.base_url.copy_with(raw_path=url.encode())
+        return await super().request(method, url, **more)
+
+
 class Tenants:
     """Makes tenants, and closes their clients."""
 
@@ -148,9 +157,9 @@ class Tenants:
         return Tenant(self.hub, number, platform, reader, writer)
 
     def client(self, key: str | None = None, below: str = "", **headers: str) -> httpx.AsyncClient:
-        """Return a client of the listings API with a key, for paths without a slash at their beginning."""
+        """Return a client of the listings API with a key, for paths below `below`, or from ``/v1/`` on."""
         credentials = {} if key is None else {"Authorization": f"Bearer {key}"}
-        client = httpx.AsyncClient(
+        client = ListingsClient(
             base_url=f"{self.hub.url}{LISTINGS}{below}",
             headers=credentials | {name.replace("_", "-"): value for name, value in headers.items()},
             timeout=PATIENCE,

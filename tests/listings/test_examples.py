@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,7 @@ async def reader(hub: Hub, tenant: Tenant, tmp_path: Path) -> Reader:
 
 
 def commands_of(script: str) -> list[str]:
-    return [f"curl {command}" for command in script.split("curl ")[1:]]
+    return [f"curl {command}" for command in re.split("^curl ", script, flags=re.MULTILINE)[1:]]
 
 
 @pytest.mark.parametrize("script", [REGISTER, STEPS], ids=["quick start", "steps"])

@@ -132,7 +132,7 @@ async def test_everything_on_one_side_is_deleted(tenant: Tenant) -> None:
     "cursor",
     ["x", "cD0xLjE", "p=1.1", "é", "cD0x\nLjE=", "A" * 200, "cD0xLjE==", "%00",
      *(b64encode(text).decode() for text in (b"p=1", b"p=1.1&r=1", b"r=1", b"p=-1.5", b"p=1.1.1",
-                                                  b"p=01.1", b"p=1.1&u=",                                                  b"u=1&p=1.1"))],
+                                             b"p=01.1", b"p=1.1&u=", b"u=1&p=1.1"))],
 )  # fmt: skip
 async def test_an_invalid_cursor(tenant: Tenant, cursor: str) -> None:
     check(await tenant.reader.get("properties/", params={"cursor": cursor}), 404, INVALID_CURSOR)

@@ -13,7 +13,7 @@ from tests.support.hub import Hub, eventually
     [
         ("amenities", REFERENCES["amenities"]),
         ("property-types", REFERENCES["property_types"][::-1]),  # by name
-        ("currencies", REFERENCES["currencies"][::-1]),
+        ("currencies", REFERENCES["currencies"]),
         ("tenures", REFERENCES["tenures"]),
         ("plot-size-units", REFERENCES["plot_size_units"]),
         (
@@ -44,7 +44,7 @@ from tests.support.hub import Hub, eventually
                 },
                 "publish_status": {"published": "Published", "draft": "Draft", "trash": "Trash"},
                 "property_types": REFERENCES["property_types"][::-1],
-                "currencies": REFERENCES["currencies"][::-1],
+                "currencies": REFERENCES["currencies"],
             },
         ),
     ],

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from hub.http.errors import RequestFailed
 from hub.services.batch import BatchRequest, Method
 from hub.services.listings.tombstones import TOMBSTONES
 from stores.parse_operators import parse_change
@@ -147,8 +148,9 @@ async def test_what_is_refused_leaves_nothing(racing: Racing) -> None:
         BatchRequest("PATCH", STORE, entity["_id"], {"publish_status": "draft"}),
         BatchRequest("PATCH", STORE, entity["_id"], {"publish_status": "nonsense"}),
     ]
-    with pytest.raises(Exception, match=r".*"):
+    with pytest.raises(RequestFailed) as refusal:
         await racing.hub.batch.run(racing.principal, requests, 1, None)
+    assert refusal.value.index == 1
     assert await tombs(racing) == {}
     assert orjson.loads((await racing.hub.engine.get(STORE, entity["_id"]) or (b"{}", 0))[0])["_rev"] == 1
 

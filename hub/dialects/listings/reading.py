@@ -163,9 +163,9 @@ async def read_images(
 ) -> dict[str, list[Entity]]:
     """Return the images of listings by their `_id`, the main one first. Whoever sees a listing sees all its images,
     also those that an administrator has added."""
-    if not listings:
-        return {}
     names = context.stores.names()
+    if not listings or not names.images:
+        return {}
     view = context.registry.authorized(principal, names.images)
     ids = tuple(listing["_id"] for listing in listings)
     wanted = Newest(("property",), ids, IMAGES_EACH, _IMAGE_BYTES)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from auth.purposes import PROPERTIES
 from hub.services.listings.requirements import lacking, names_with
 from hub.services.listings.seeds import plant
 from hub.services.listings.stores import ListingsStores, definitions_of
@@ -15,8 +16,8 @@ from hub.services.retrying import RETRIES
 from hub.services.stamping import own_entity, stamp_change
 from stores.definitions import PURPOSE, parse_definition
 from stores.errors import Conflict, DataConflict, NotFound
-from stores.protocol import Engine, Insert, Update, Write
-from stores.query import Equal, Query
+from stores.protocol import UNBOUNDED, DeleteMany, Engine, Insert, Update, Write
+from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
 from stores.schema import StoreDefinition
 
@@ -102,6 +103,8 @@ async def _define(
             entity = before | change
             writes.append(Update("stores", before["_id"], change, revs=revs, targets=frozenset()))
         definitions.append(parse_definition(entity))
+    if PROPERTIES in wanted:  # its numbers begin again, and so mean other listings
+        writes.append(DeleteMany(TOMBSTONES.name, EVERYTHING, UNBOUNDED))
     await engine.define(*definitions, writes=writes, by=by)
 
 

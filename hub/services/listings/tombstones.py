@@ -9,8 +9,8 @@ from typing import Final
 
 from hub.services.registry import StoreRegistry
 from stores.compound import CompoundIndex
-from stores.protocol import UNBOUNDED, DeleteMany, Engine
-from stores.query import EVERYTHING, Compare, Sort
+from stores.protocol import DeleteMany, Engine
+from stores.query import EVERYTHING, Compare, In, Query, Sort
 from stores.schema import StoreDefinition
 
 TOMBSTONES: Final = StoreDefinition(
@@ -23,10 +23,15 @@ TOMBSTONES: Final = StoreDefinition(
 `updated_at`), and `publish_status`: null when the listing is deleted."""
 
 _DAY_MS: Final = 86_400_000
+_REMOVED_AT_ONCE: Final = 1_000
 
 
 async def sweep_tombstones(engine: Engine, registry: StoreRegistry, days: int, now: int) -> None:
-    """Remove the tombstones that are older than so many days at `now` (Unix ms)."""
-    if registry.has_purposes:
-        before = (now - days * _DAY_MS) * 1_000
-        await engine.commit([DeleteMany(TOMBSTONES.name, Compare(("at",), "lt", before), UNBOUNDED)], None)
+    """Remove the tombstones that are older than so many days at `now` (Unix ms), in batches between which other writes
+    can run."""
+    if not registry.has_purposes:
+        return
+    old = Query(Compare(("at",), "lt", (now - days * _DAY_MS) * 1_000), limit=_REMOVED_AT_ONCE)
+    while found := await engine.entities(TOMBSTONES.name, old):
+        ids = In(("_id",), tuple(each["_id"] for each in found))
+        await engine.commit([DeleteMany(TOMBSTONES.name, ids, _REMOVED_AT_ONCE)], None)

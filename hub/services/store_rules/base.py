@@ -20,9 +20,6 @@ from stores.protocol import Stamp, Write
 from stores.reference_checks import Substeps
 from stores.schema import StoreDefinition
 
-Placed = tuple[int, Write]
-"""A write with its position among those of its store in the commit."""
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -40,9 +37,10 @@ class Surroundings:
     def stores_of(self, purpose: str) -> list[StoreDefinition]:
         return [each for each in self.registry.all() if each.purpose == purpose]
 
-    def stamps_of_listings(self) -> tuple[Stamp, ...]:
-        """Return the stamps that follow from writes to any store with a rule."""
-        return tuple(stamp for each in self.stores_of(PROPERTIES) for stamp in stamps_of(each))
+
+def stamps_of_listings(registry: StoreRegistry) -> tuple[Stamp, ...]:
+    """Return the stamps that follow from writes to any store with a rule."""
+    return tuple(stamp for each in registry.all() if each.purpose == PROPERTIES for stamp in stamps_of(each))
 
 
 class StoreRule(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from auth.purposes import IMAGES, PROPERTIES, is_reference
-from hub.services.store_rules.base import StoreRule, Surroundings
+from hub.services.store_rules.base import StoreRule, Surroundings, stamps_of_listings
 from hub.services.store_rules.images import ImageRule
 from hub.services.store_rules.properties import PropertyRule
 from hub.services.store_rules.reference_data import ReferenceDataRule
@@ -51,7 +51,7 @@ class CommitRules:
     @property
     def stamps(self) -> tuple[Stamp, ...]:
         """The stamps that may be taken for what follows from the writes: those of listings."""
-        return self._surroundings.stamps_of_listings() if self else ()
+        return stamps_of_listings(self._surroundings.registry) if self else ()
 
     @property
     def take_long(self) -> bool:

@@ -35,7 +35,7 @@ Effects = Generator[Step, Any, list[Effect]]
 
 def effects_of(writes: Sequence[tuple[int, Write]], names: Collection[str]) -> Effects:
     """Return the effects of writes to one store, each with its position, as far as these fields tell: in the order of
-    the writes, each as those before it leave the entity."""
+    the writes. Upserts meet what those before them leave; other writes meet what is stored."""
     effects: list[Effect] = []
     for key, run in groupby(writes, lambda placed: _key_of(placed[1])):
         if key is None:

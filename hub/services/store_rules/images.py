@@ -34,8 +34,8 @@ NUMBER: Final = "number"
 
 MOST_IMAGES: Annotated[int, Limit("listing", "images", "400")] = 50
 
-OWNERS: Final = ("owner", "group", "access", "branch")
-"""The system fields that say to whom an entity belongs."""
+OWNERS: Final = ("owner", "group", "branch")
+"""The system fields that say to whom an entity belongs. Each is shared for itself."""
 
 _DECIDING: Final = frozenset({LISTING, IS_MAIN})
 _DECIDED: Final = frozenset({IS_MAIN, *OWNERS})
@@ -168,6 +168,8 @@ class ImageRule(StoreRule):
         for piece in pieces(listings):
             where = In((LISTING,), piece)
             for each in (yield from find(self.definition.name, where, UNBOUNDED, tuple(self.fields))):
+                if not isinstance(each[LISTING], str):
+                    continue  # another program may have stored anything
                 images.stored(each[LISTING], each["_id"], each.get(NUMBER), is_main=each.get(IS_MAIN) is True)
         return images
 
@@ -178,7 +180,7 @@ class ImageRule(StoreRule):
             images.delete(old, effect.id)
         elif effect.before is not None:
             is_main = effect.sets[IS_MAIN] is True if IS_MAIN in effect.sets else None
-            images.change(old, new, effect.id, is_main)
+            images.change(old, new, effect.id, is_main, after.get(NUMBER))
         elif new is not None:  # otherwise the write is refused
             images.insert(new, effect.id, after.get(NUMBER), is_main=after.get(IS_MAIN) is True)
         if new is not None and new != old:

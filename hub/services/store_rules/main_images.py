@@ -53,32 +53,39 @@ class Listing:
         return self.main
 
 
+def _position(number: object) -> float:
+    """Return the place of an image among those of its listing. Another program may have stored anything."""
+    return number if type(number) is int else inf
+
+
 @dataclass(slots=True)
 class MainImages:
     """The listings that a commit concerns, by their ids."""
 
     listings: dict[str, Listing] = field(default_factory=dict)
 
-    def stored(self, listing: str, id: str, number: float | None, *, is_main: bool) -> None:
+    def stored(self, listing: str, id: str, number: object, *, is_main: bool) -> None:
         """Add an image as the commit finds it."""
-        image = Image(id, inf if number is None else number, is_main)
+        image = Image(id, _position(number), is_main)
         self.listings.setdefault(listing, Listing()).has(image)
 
-    def insert(self, listing: str, id: str, number: float | None, *, is_main: bool) -> None:
-        """Add a new image."""
-        image = Image(id, inf if number is None else number)
+    def insert(self, listing: str, id: str, number: object, *, is_main: bool) -> None:
+        """Add a new image, or one that had no listing."""
+        image = Image(id, _position(number))
         self.listings.setdefault(listing, Listing()).gains(image, is_main=is_main)
 
     def number_of(self, listing: str) -> int:
         """Return how many images a listing has."""
         return len(self.listings[listing].images) if listing in self.listings else 0
 
-    def change(self, old: str | None, new: str | None, id: str, is_main: bool | None) -> None:
-        """Change an image: whether it is set as the main one (None: nothing is said of that), and move it from one
-        listing to another. That it is not the main one is no instruction: some image has to be."""
-        before = self.listings.get(old or "")
+    def change(self, old: object, new: str | None, id: str, is_main: bool | None, number: object) -> None:
+        """Change an image with a number: whether it is set as the main one (None: nothing is said of that), and move it
+        from one listing to another. That it is not the main one is no instruction: some image has to be."""
+        before = self.listings.get(old) if isinstance(old, str) else None
         image = None if before is None else before.images.get(id)
         if image is None:
+            if new is not None and new != old:
+                self.insert(new, id, number, is_main=is_main is True)
             return
         if old != new and before is not None:
             before.loses(id)

@@ -54,8 +54,8 @@ class InRegion:
     def __call__(self, entity: Entity) -> Computed:
         computed = self.inner(entity)
         fields = {name: value for name, value in computed.fields.items() if name != REGION}
-        if DISTRICT in fields:
-            fields[REGION] = self.regions.get(fields[DISTRICT])
+        if DISTRICT in fields or DISTRICT in computed.removed:
+            fields[REGION] = self.regions.get(fields.get(DISTRICT))
         return Computed(fields, computed.removed - {REGION})
 
 
@@ -183,7 +183,7 @@ def _passing(effects: Sequence[Effect]) -> Iterator[tuple[int, Effect]]:
     """Yield the numbers of the listings whose publish status an effect changes, or that go."""
     for effect in effects:
         number = (effect.before or effect.after or {}).get(NUMBER)
-        if number is None:  # a new one, which gets its number later
+        if type(number) is not int:  # a new one gets its number later; another program may have stored anything
             continue
         if effect.before is None or effect.after is None or effect.before.get(STATUS) != effect.after.get(STATUS):
             yield number, effect
