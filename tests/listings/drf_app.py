@@ -207,7 +207,7 @@ class KeyThrottle(SimpleRateThrottle):
     rate = "120/min"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
-        return f"key {request.auth.pk}"
+        return f"key-{request.auth.pk}"
 
 
 class ClientThrottle(SimpleRateThrottle):

@@ -110,8 +110,13 @@ class Copy:
 
     async def update(self) -> None:
         """Read what has changed since the last time. Each time with a new key, since a key may ask only so often."""
-        secret = await new_key(self.tenant.hub, self.tenant.platform.id, self.tenant.number)
-        reader = self.tenants.client(secret, f"/{self.tenant.number}")
+        body = {"name": "copy", "kind": "listings", "user": self.tenant.platform.id}
+        key = await self.tenant.hub.admin.make("keys", body)
+        async with self.tenants.client(key["key"], f"/{self.tenant.number}") as reader:
+            await self._update(reader)
+        await self.tenant.hub.admin.delete(f"/keys/{key['_id']}")
+
+    async def _update(self, reader: httpx.AsyncClient) -> None:
         since = f"?updated_after={self.mark}" if self.mark else ""
         changed = await walk(reader, f"properties/{since}")
         gone = await walk(reader, f"properties/deleted/{since}")

@@ -53,7 +53,7 @@ def test_each_listing_with_images_has_one_main_image(stored: list[tuple[str, boo
             claims[old] = [each for each in claims[old] if each != id]
             continue
         new, is_main = (old, arguments[1]) if operation == "set" else (arguments[1], arguments[2])
-        images.change(old, new, id, is_main)
+        images.change(old, new, id, is_main, None)
         if new != old:
             places[id] = new
             claims[old] = [each for each in claims[old] if each != id]

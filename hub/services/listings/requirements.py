@@ -26,8 +26,8 @@ def _serves(found: StoreDefinition, wanted: Field) -> bool:
     field = found.by_id.get(wanted.id)
     if field is None or (field.type, field.many, field.store) != (wanted.type, wanted.many, wanted.store):
         return False
-    if field.on_delete != wanted.on_delete or field.required < wanted.required or (field.hidden and wanted.required):
-        return False
+    if wanted.store and (field.on_delete != wanted.on_delete or field.required < wanted.required):
+        return False  # the rules rely on it
     is_key = not wanted.unique or wanted.id in found.unique_paths
     return is_key and (field.by or "_id") == (wanted.by or "_id") and wanted.option_ids <= field.option_ids
 
