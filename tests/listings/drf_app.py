@@ -28,8 +28,9 @@ if not settings.configured:
                 "NAME": os.environ.get("DRF_DATABASE", "file:drf?mode=memory&cache=shared"),
             }
         },
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "rest_framework"],
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "rest_framework", __name__],
         USE_TZ=True,
+        TIME_ZONE="UTC",
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         REST_FRAMEWORK={
             "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -40,11 +41,11 @@ if not settings.configured:
 
 from django.core.wsgi import get_wsgi_application
 from django.db import connection, models
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse
 from django.urls import path, re_path
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -286,6 +287,12 @@ class PropertyViewSet(ModelViewSet):  # type: ignore[misc]
         related = ("currency", "property_type", "district__region")
         owned = Property.objects.filter(owner=self.kwargs["user_id"])
         return owned.select_related(*related).prefetch_related("amenities", "images")
+
+    def get_object(self) -> Any:
+        try:
+            return super().get_object()
+        except Http404:
+            raise NotFound from None  # the text of earlier versions, which name no model
 
     def filter_queryset(self, queryset: Any) -> Any:
         if self.action != "list":

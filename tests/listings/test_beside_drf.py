@@ -42,6 +42,8 @@ def framework() -> Iterator[None]:
     for row in REFERENCES["districts"]:
         drf.District.objects.create(**row | {"region": drf.Region.objects.get(slug=row["region"])})
     yield
+    for model in reversed(drf.MODELS):
+        model.objects.all().delete()
     drf.connection.close()
 
 

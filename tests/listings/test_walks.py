@@ -172,7 +172,7 @@ class Changes:
         assert answer.status_code in (200, 400, 404), answer.text
 
 
-@pytest.mark.parametrize("changes", [600, pytest.param(10_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("changes", [600, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
 async def test_delta_sync_misses_nothing(tenant: Tenant, tenants: Tenants, changes: int) -> None:
     """A copy that is kept up to date while others write is at last what the feed shows, although each walk takes
     several pages."""

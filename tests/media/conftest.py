@@ -35,11 +35,14 @@ def bucket_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def storage_url(storage_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def storage_url(
+    storage_kind: str, engine_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The URL of a storage for the hub with this engine: it belongs to one database."""
     if storage_kind == "folder":
         return f"file://{tmp_path_factory.mktemp('storage')}"
     url: str = request.getfixturevalue("bucket_url")
-    return url.format("shared")
+    return url.format(f"shared-{engine_kind}")
 
 
 @pytest.fixture(scope="session")

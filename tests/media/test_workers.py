@@ -17,9 +17,10 @@ import pytest
 
 from hub.loop_watch import LoopWatch
 from hub.media.errors import BadImage, MediaBusy, MediaError, WorkerFailed
-from hub.media.jobs import ImageInfo, ImageJob, thumbnail
+from hub.media.jobs import ImageInfo, ImageJob, Watermark, thumbnail
 from hub.media.worker import NICENESS
 from hub.media.workers import ImageWorkers
+from stores.errors import Unavailable
 from stores.read_turns import READER
 from tests.media import corpus, making
 from tests.media.corpus import ACCEPTED, REFUSED
@@ -401,11 +402,12 @@ def open_files(pid: int) -> str:
 async def test_an_idle_worker_that_was_killed_is_replaced(start: StartWorkers, red: Path, targets: Targets) -> None:
     workers = start()
     await workers.convert(red, targets.new(), ImageJob())
-    [pid] = workers.pids
-    os.kill(pid, signal.SIGKILL)
-    await gone(pid)
+    [worker] = workers._idle
+    os.kill(worker.pid, signal.SIGKILL)
+    while not worker.has_ended:  # noqa: ASYNC110
+        await asyncio.sleep(WAIT)
     assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
-    assert pid not in workers.pids
+    assert worker.pid not in workers.pids
 
 
 async def test_a_caller_that_gives_up_ends_its_worker(
@@ -429,8 +431,19 @@ async def test_a_defect_is_logged_with_its_traceback(
 ) -> None:
     workers = start()
     with pytest.raises(WorkerFailed):
-        await workers.convert(red, tmp_path / "none" / "result.webp", ImageJob())
-    assert "FileNotFoundError" in caplog.text
+        await workers.convert(red, targets.new(), ImageJob(quality="high"))  # type: ignore[arg-type]
+    assert "TypeError" in caplog.text
+    assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
+
+
+async def test_a_file_of_the_hub_that_is_missing_is_no_defect(
+    start: StartWorkers, red: Path, caplog: pytest.LogCaptureFixture, targets: Targets
+) -> None:
+    """Somebody has moved the file of the watermark: the log says so, and images without a mark are converted."""
+    workers = start()
+    with pytest.raises(Unavailable, match="No such file"):
+        await workers.convert(red, targets.new(), ImageJob(watermark=Watermark(file="/nowhere/mark.png")))
+    assert "No such file" in caplog.text
     assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
 
 
