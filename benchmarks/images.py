@@ -61,8 +61,8 @@ def make_images(folder: Path, size: tuple[int, int]) -> dict[str, Path]:
         "WebP": (image, "WEBP", {"quality": 85, "method": 0}),
     }
     files = {}
-    for place, (name, (source, form, options)) in enumerate(made.items()):
-        files[name] = folder / f"image-{place}"
+    for position, (name, (source, form, options)) in enumerate(made.items()):
+        files[name] = folder / f"image-{position}"
         source.save(files[name], form, **options)
     return files
 

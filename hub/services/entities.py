@@ -267,26 +267,26 @@ class EntityService:
         field: str,
         make: Callable[[Field], FileChange],
         revs: Revisions | None,
-        beside: Sequence[Write] = (),
+        more: Sequence[Write] = (),
     ) -> tuple[bytes, int]:
         """Make the change of files in a field, together with other writes of the hub. Raises NotFound if the store has
         no such field of files, and the errors of a change."""
         view = self._view(principal, store, "PATCH")
         compute = make(file_field(view, field))
         update = files_to(principal, view, id, compute, revs)
-        [written, *_] = await self._commit(principal, [update, *beside], None, view.definition)
+        [written, *_] = await self._commit(principal, [update, *more], None, view.definition)
         return text_of(reader_of(principal, view), written), written.rev
 
     @against_current_definition
     async def create_with_file(
-        self, principal: Principal, store: str, id: str, body: Entity, file: Entity, beside: Sequence[Write]
+        self, principal: Principal, store: str, id: str, body: Entity, file: Entity, more: Sequence[Write]
     ) -> tuple[bytes, int]:
         """Insert an entity with this id and with a file in one of its fields, together with other writes of the hub.
         Raises the errors of `create`."""
         view = self._view(principal, store, "POST")
         with self.group_paths.stamping():
             [made] = await self._bodies.new_entities(principal, view.definition, [body], indexed=False)
-            writes = [*inserts_of(view, [{**made, "_id": id, **file}]), *beside]
+            writes = [*inserts_of(view, [{**made, "_id": id, **file}]), *more]
             written = await self._commit(principal, writes, None, view.definition)
             return text_of(reader_of(principal, view), written[0]), written[0].rev
 

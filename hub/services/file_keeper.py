@@ -31,7 +31,7 @@ class FileKeeper:
     def __init__(self, registry: StoreRegistry) -> None:
         self._registry = registry
 
-    def checks(self, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
+    def checks_of(self, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
         fields = {store: self._fields(store) for store in {write.store for write in writes}}
         if not any(fields.values()):
             return

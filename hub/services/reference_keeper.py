@@ -78,13 +78,13 @@ class Guarded:
 
 
 class ReferenceKeeper:
-    """Makes the procedures for commits. `most`: entities that a deletion may concern in all. `rules` are checked
+    """Makes the procedures for commits. `most`: entities that a deletion may concern in all. `write_rules` are checked
     together with the references."""
 
-    def __init__(self, registry: StoreRegistry, most: int, rules: Sequence[WriteRule] = ()) -> None:
+    def __init__(self, registry: StoreRegistry, most: int, write_rules: Sequence[WriteRule] = ()) -> None:
         self._registry = registry
         self._most = most
-        self._rules = rules
+        self._write_rules = write_rules
 
     def guard(self, principal: Principal, writes: Sequence[Write], *, indexed: bool = False) -> Guarded:
         """Return the writes with the procedures that they need. With `indexed`, errors contain the position of the
@@ -94,7 +94,7 @@ class ReferenceKeeper:
         ruled = CommitRules(Surroundings(principal, self._registry, indexed), writes)
         writes = ruled.own
         deletions = [*self._deletions(writes)]
-        found = [check for rule in self._rules for check in rule.checks(writes, indexed=indexed)]
+        found = [check for rule in self._write_rules for check in rule.checks_of(writes, indexed=indexed)]
         found += self._checks(principal, writes, indexed=indexed)
         first: list[Stage] = [check.before for check in found]
         first += [partial(deletion.collect, where) for deletion, where in deletions]

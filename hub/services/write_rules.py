@@ -23,6 +23,6 @@ class Check:
 class WriteRule(Protocol):
     """A rule for writes to some stores, which `StoreRegistry.is_connected` knows."""
 
-    def checks(self, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
+    def checks_of(self, writes: Sequence[Write], *, indexed: bool) -> Iterator[Check]:
         """Yield the checks of these writes. With `indexed`, errors contain the position of the write. Raises
         InvalidEntity for writes that the rule refuses whatever the entities."""

@@ -85,8 +85,8 @@ class StampSource:
         if counter is None:
             # Not in the transaction: two that made it would fail with a duplicate id, and not be repeated.
             await counters.update_one({"_id": id}, {"$setOnInsert": {"last": 0, "commits": 0}}, upsert=True)
-            repeated = {"errorLabels": ["TransientTransactionError"]}
-            raise OperationFailure("the counter of stamps has just been made", WRITE_CONFLICT, repeated)
+            labels = {"errorLabels": ["TransientTransactionError"]}
+            raise OperationFailure("the counter of stamps has just been made", WRITE_CONFLICT, labels)
         return int(counter["last"]) - count + 1
 
 

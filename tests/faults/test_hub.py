@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ import pytest
 from stores.records import now_ms
 from tests.faults.clock import Clock
 from tests.faults.conftest import Report
+from tests.faults.disk import full_disk
 from tests.faults.hub import MortalHub, mortal_hub
 from tests.faults.ledger import Fate
 from tests.faults.workload import Workload, workload
@@ -95,20 +93,6 @@ async def test_the_disk_is_full(tmp_path: Path, times: int, report: Report) -> N
         await load.progress(40)
         await load.end()
         report(await load.verdict("disk full", rounds))
-
-
-@contextmanager
-def full_disk(hub: MortalHub, room: int) -> Iterator[None]:
-    """Limit the hub's files to `room` bytes while the block runs. Writes beyond that fail as on a full disk, even over
-    existing data. Setting the limit needs no special rights."""
-    pid, limit = hub.process.pid, resource.RLIMIT_FSIZE
-    before = resource.prlimit(pid, limit)
-    resource.prlimit(pid, limit, (room, before[1]))
-    try:
-        yield
-    finally:
-        if hub.process.process.poll() is None:
-            resource.prlimit(pid, limit, before)
 
 
 async def test_the_clock_jumps(

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from stores.records import Entity
+from tests.faults.disk import full_disk
 from tests.faults.hub import answered, mortal_hub
-from tests.faults.test_hub import full_disk
 from tests.support.engines import Database, sqlite_database
 from tests.support.hub import Client, entity_of, eventually
 

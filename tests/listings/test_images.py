@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.listings.support import Json, Tenant, Tenants, fetched
-from tests.listings.test_writing import entity, made, refused
+from tests.listings.written import entity, made, refused
 from tests.media.uploading import png
 from tests.support.hub import eventually
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.listings.support import Tenant, Tenants, mailed_code
-from tests.listings.test_writing import refused
+from tests.listings.written import refused
 from tests.support.smtp import Inbox
 
 SENT = {"detail": "If the account exists, a verification code has been emailed."}

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from hub.dialects.listings.errors import InvalidFields
 from hub.dialects.listings.properties import slug_errors
 from stores.errors import InvalidEntity, Violation
-from stores.records import Entity
 from tests.listings.support import Json, Tenant, Tenants
-
-BODY: Json = {
-    "title": "3 bedroom Bungalow in Kololo",
-    "description": "Spacious family home.",
-    "price": "850000000",
-    "currency": "UGX",
-    "property_type": "bungalow",
-    "listing_type": "sale",
-    "location": "Kololo",
-    "district": "kampala",
-    "bedrooms": 3,
-    "bathrooms": 2,
-    "amenities": ["parking", "swimming-pool"],
-    "publish_status": "published",
-    "availability": "available",
-}
+from tests.listings.written import BODY, entity, made, refused
 
 REQUIRED = {name: BODY[name] for name in ("title", "price", "currency", "property_type", "listing_type", "district")}
-
-
-async def made(tenant: Tenant, **fields: Any) -> Json:
-    """Create a listing; return the answer."""
-    answer = await tenant.writer.post("properties/", json=BODY | fields)
-    assert answer.status_code == 201, answer.text
-    created: Json = answer.json()
-    return created
 
 
 async def read(tenant: Tenant, id: int) -> Json:
@@ -44,18 +18,6 @@ async def read(tenant: Tenant, id: int) -> Json:
     assert answer.status_code == 200, answer.text
     found: Json = answer.json()
     return found
-
-
-async def entity(tenant: Tenant, id: int) -> Entity:
-    """Return the listing as the platform shows it."""
-    [found] = await tenant.platform.list("properties", {"number": id})
-    return found
-
-
-def refused(answer: Any, status: int = 400) -> Json:
-    assert answer.status_code == status, answer.text
-    errors: Json = answer.json()
-    return errors
 
 
 async def test_a_new_listing_is_answered_with_slugs_codes_and_its_id(tenant: Tenant) -> None:

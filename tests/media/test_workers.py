@@ -432,7 +432,7 @@ async def test_a_defect_is_logged_with_its_traceback(
     workers = start()
     with pytest.raises(WorkerFailed):
         await workers.convert(red, targets.new(), ImageJob(quality="high"))  # type: ignore[arg-type]
-    assert "TypeError" in caplog.text
+    assert "ValueError" in caplog.text
     assert of(await workers.convert(red, targets.new(), ImageJob())) == INFO
 
 

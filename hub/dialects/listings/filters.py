@@ -18,7 +18,7 @@ from stores.query import Compare, ContainsFolded, Equal, Filter, In, Or
 
 Parameters = Mapping[str, str]
 
-MOST_TERMS: Final[Annotated[int, Limit("search of listings", "terms", "400")]] = 20
+MOST_SEARCH_WORDS: Final[Annotated[int, Limit("search of listings", "words", "400")]] = 20
 _LONGEST_NUMBER: Final = 1_000
 
 ALL: Final = "all"
@@ -29,7 +29,7 @@ INVALID_TIME: Final = (
     "Datetime has wrong format. Use one of these formats instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]."
 )
 _INVALID_CHOICE: Final = '"{}" is not a valid choice.'
-_TOO_MANY_TERMS: Final = f"Ensure this value has no more than {MOST_TERMS} words."
+_TOO_MANY_TERMS: Final = f"Ensure this value has no more than {MOST_SEARCH_WORDS} words."
 _TOO_LONG: Final = f"Ensure this value has at most {MOST_SEARCH_TEXT} characters."
 _NUL: Final = "Null characters are not allowed."
 
@@ -145,7 +145,7 @@ def _search(value: str, view: View, data: ReferenceData) -> list[Filter]:
     if len(value) > MOST_SEARCH_TEXT:
         raise Refused(_TOO_LONG)
     terms = dict.fromkeys(fold(term) for term in value.split())
-    if len(terms) > MOST_TERMS:
+    if len(terms) > MOST_SEARCH_WORDS:
         raise Refused(_TOO_MANY_TERMS)
     texts = [field for field in _SEARCHED if field not in view.hidden]
     locations = [(field, kind) for field, kind in _LOCATIONS if field not in view.hidden]

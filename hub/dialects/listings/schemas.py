@@ -12,9 +12,9 @@ MOMENT: Final[Schema] = {"type": "string", "format": "date-time"}
 ADDRESS: Final[Schema] = {"type": "string", "format": "uri"}
 
 
-def decimal(places: int, whole: int, example: str) -> Schema:
+def decimal(scale: int, whole: int, example: str) -> Schema:
     """Return the schema of a decimal as text."""
-    return {"type": "string", "pattern": rf"^-?\d{{1,{whole}}}\.\d{{{places}}}$", "examples": [example]}
+    return {"type": "string", "pattern": rf"^-?\d{{1,{whole}}}\.\d{{{scale}}}$", "examples": [example]}
 
 
 def options(*names: str) -> Schema:

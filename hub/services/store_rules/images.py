@@ -61,10 +61,10 @@ class Decided:
     def __call__(self, entity: Entity) -> Computed:
         computed = Computed({}) if self.inner is None else self.inner(entity)
         fields: dict[str, Any] = {name: value for name, value in computed.fields.items() if name != IS_MAIN}
-        decided = dict(self.moved.get(entity["_id"], {}))
+        chosen = dict(self.moved.get(entity["_id"], {}))
         if (is_main := self.decisions.get(entity["_id"])) is not None:
-            decided[IS_MAIN] = is_main
-        fields |= {name: value for name, value in decided.items() if not same(entity.get(name), value)}
+            chosen[IS_MAIN] = is_main
+        fields |= {name: value for name, value in chosen.items() if not same(entity.get(name), value)}
         return Computed(fields, computed.removed - {IS_MAIN})
 
 
@@ -199,16 +199,16 @@ class ImageRule(StoreRule):
             is_main = self._decisions.get(effect.id)
             if is_main is None:
                 continue
-            decided: Entity = {IS_MAIN: is_main, **self._moved.get(effect.id, {})}
+            chosen: Entity = {IS_MAIN: is_main, **self._moved.get(effect.id, {})}
             match write:
                 case Insert(entity=entity):
-                    entity.update(decided)
+                    entity.update(chosen)
                 case Upsert():
-                    write.entity.update(decided)
+                    write.entity.update(chosen)
                     if not _DECIDING.isdisjoint(write.changes):
-                        write.changes.update(decided)
+                        write.changes.update(chosen)
                 case Update() if write.replace or not _DECIDING.isdisjoint(write.changes):
-                    write.changes.update(decided)
+                    write.changes.update(chosen)
 
 
 def _new_listing(effect: Effect) -> str | None:
