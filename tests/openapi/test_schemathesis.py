@@ -28,8 +28,9 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 CASES_PER_EXAMPLE = 500
 LEAST_EXAMPLES = 4
 
-UNREACHABLE = re.compile(r"(confirmTotp|removeTotp|confirmReset|second_factors\.)")
-"""Operations that need a one-time code, a mailed token or a second factor, so that no generated request succeeds."""
+UNREACHABLE = re.compile(r"(confirmTotp|removeTotp|confirmReset|second_factors\.|upload|removeFile|linkToFile)")
+"""Operations that need a one-time code, a mailed token, a second factor or a stored file, so that no generated request
+succeeds."""
 
 BOUNDARIES = (
     r"^(signIn|issueToken|signOut|whoAmI|describe|get|share|history"
