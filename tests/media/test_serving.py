@@ -69,6 +69,16 @@ async def test_a_public_file_is_for_everybody(hub: Hub, other: Client, album: En
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
+async def test_a_cached_public_file_is_for_all_pages(hub: Hub, user: Client, album: Entity) -> None:
+    """Caches keep one answer, so it does not depend on the page that asked first."""
+    for query in ("", "?w=160"):
+        for headers in ({}, {"origin": "https://a.example"}):
+            answer = await read(hub.client(), album["poster"]["url"] + query, **headers)
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "Origin" not in answer.headers.get("vary", "")
+    assert "access-control-allow-origin" not in (await read(user, album["cover"]["url"])).headers
+
+
 async def test_a_cookie_opens_private_files(hub: Hub, albums: str) -> None:
     owner = await hub.as_user("a long password")
     id = (await owner.make(albums))["_id"]

@@ -66,6 +66,16 @@ async def test_stamps_are_the_hubs(user: Client, store: str) -> None:
     assert done["body"]["changed"] > again["changed"]
 
 
+async def test_files_set_stamps(hub: Hub, user: Client) -> None:
+    store = await hub.define(fields=[CHANGED, {"id": "papers", "type": "File", "many": True}])
+    made = await user.make(store)
+    path = f"/{store}/{made['_id']}/files/papers"
+    answer = good(await user.request("POST", path, files={"file": ("a.txt", b"text", "text/plain")}))
+    assert answer["changed"] > made["changed"]
+    removed = good(await user.delete(f"{path}/{answer['papers'][0]['id']}"))
+    assert removed["changed"] > answer["changed"]
+
+
 async def test_kept_serial_numbers_keep_no_stamps(hub: Hub, admin: Client) -> None:
     store = await hub.define(fields=[NAME, CHANGED, {"id": "number", "type": "Serial"}])
     before = now_us()

@@ -18,7 +18,7 @@ from hub.services.registry import StoreRegistry
 from hub.services.stamping import own_entity, stamp_change
 from hub.settings import Settings
 from stores.definitions import parse_definition
-from stores.errors import DataConflict
+from stores.errors import Conflict, DataConflict
 from stores.protocol import Delete, Engine, Insert, Update
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity
@@ -136,6 +136,19 @@ async def test_a_store_of_that_name_with_all_fields_is_used(engine: Engine) -> N
     assert (definition.id, "rank" in definition.by_id) == (made["_id"], True)
     assert await row_of(engine, "amenities", "parking") == mine
     assert await engine.count("amenities") == len(seed_rows()[AMENITIES])
+
+
+async def test_only_an_administrators_key_takes_a_store_that_is_there(engine: Engine) -> None:
+    """Others learn nothing of it, and change nothing."""
+    await define(engine, name="regions", fields=[{"id": "name", "type": "Text"}, {"id": "slug", "type": "Text"}])
+    registry = await registry_of(engine)
+    before = await contents(engine, registry)
+    with pytest.raises(Conflict) as refused:
+        await prepare(engine, registry, "", adopts=False)
+    assert "regions" not in str(refused.value)
+    assert await contents(engine, registry) == before
+    await prepare(engine, registry, "l_", adopts=False)
+    assert ListingsStores.among(registry.all()).are_complete
 
 
 async def test_seed_rows_keep_what_administrators_make_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
