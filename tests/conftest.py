@@ -27,7 +27,7 @@ SECONDS_PER_FAULT = 8
 SECONDS_PER_RACE = 1
 LONG = ("faults", "properties", "openapi", "benchmarks", "live", "fuzz", "hostile", "cli", "platform", "conformance")
 """Folders with files whose tests take long. They begin first, so that none of them is left alone at the end."""
-ABOVE_THE_ENGINES = ("platform", "live", "hostile", "cli", "docs", "openapi")
+ABOVE_THE_ENGINES = ("platform", "live", "hostile", "cli", "docs", "openapi", "listings", "media", "store_rules")
 """Folders whose tests the gate runs with SQLite. What the engines themselves decide is marked `gate` with both."""
 LOG_SHOWN = 5_000
 """Characters of a hub's log that are shown with a failure."""

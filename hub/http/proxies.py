@@ -16,7 +16,9 @@ PREFIX: Final = "hub.prefix"
 
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-prefix"})
-_OWN: Final = ("/api/", "/v1/", "/media/", "/socket.io/", "/health/")
+_PLATFORM: Final = "/api/v1/"
+_LISTINGS: Final = "/v1/"
+_OWN: Final = ("/api/", _LISTINGS, "/media/", "/socket.io/", "/health/")
 """Beginnings of the hub's own paths: a path whose prefix was already stripped may look like the prefix."""
 
 
@@ -50,6 +52,8 @@ def set_prefix(scope: Scope, prefix: str) -> None:
     scope[PREFIX] = prefix
     path = scope["path"]
     rest = path.removeprefix(prefix)
+    if path.startswith(_PLATFORM) and rest.startswith(_LISTINGS):
+        return  # behind the prefix /api: it is the platform's rather than one of listings
     if path.startswith(prefix + "/") and (rest.startswith(_OWN) or not path.startswith(_OWN)):
         scope["path"] = rest
 

@@ -40,7 +40,7 @@ def test_a_user_comes_changes_and_goes(hub_of_each_engine: CommandLine) -> None:
     assert hub("user", "add", "ada", "--name", "Ada", "--password", "first-password").last == "user ada added"
     changed = hub("user", "password", "ada", "--password", "other-password")
     assert changed.last == "password of ada changed"
-    assert "its tokens too" in changed.err
+    assert "its tokens and keys too" in changed.err
     assert hub("user", "disable", "ada").last == "user ada disabled"
     assert user(hub, "ada")["disabled"] is True
     assert hub("user", "enable", "ada").last == "user ada enabled"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from hub.dialects.listings.filters import INVALID_TIME
 from tests.listings.answers import check
 from tests.listings.support import Tenant, Tenants
+
+pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
 
 async def deleted(tenant: Tenant, **parameters: str) -> list[dict[str, object]]:

@@ -16,6 +16,8 @@ from tests.listings.answers import INVALID_CURSOR, check
 from tests.listings.support import Tenant
 from tests.support.hub import Hub
 
+pytestmark = pytest.mark.gate("sqlite", "mongodb")
+
 Json = dict[str, Any]
 
 

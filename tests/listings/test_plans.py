@@ -15,6 +15,8 @@ from tests.listings.support import LISTING
 from tests.support.entities import entity, insert
 from tests.support.plans import plan_of
 
+pytestmark = pytest.mark.gate("sqlite", "mongodb")
+
 COUNT = 3_000
 STORE = "properties"
 OWNER, OTHER = "a" * 24, "b" * 24

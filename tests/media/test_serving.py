@@ -22,8 +22,6 @@ from tests.support.hub import Client, Hub, entity_of
 from tests.support.live import live
 from tests.support.standstill import read_metrics
 
-pytestmark = pytest.mark.gate("sqlite", "mongodb")
-
 TEXT = b"".join(b"%07d\n" % n for n in range(200_000))
 """1.6 MB, each line of which says where it is."""
 

@@ -18,6 +18,7 @@ from tests.docs.pages import ROOT
 THREADS_OF_THE_HUB: Final = {
     "auth/secrets.py": "a pool of its own, behind the queue of logins",
     "hub/mail.py": "one mail at a time",
+    "hub/media/worker_process.py": "the ends of processes that were killed, one each",
     "hub/memory.py": "one call at a time",
     "realtime/fanout.py": "one slow filter at a time",
     "realtime/reconcile.py": "two views at a time",
