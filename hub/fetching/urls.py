@@ -79,7 +79,7 @@ def parse_url(text: str) -> Target:
 def redirected(target: Target, location: str) -> Target:
     """Return the target of a redirect. Raises FetchRefused, also for one from https to http.
 
-    What was asked for by https is not taken from a connection that anybody may read or alter.
+    Anybody on the way can read and alter what comes by http.
     """
     if _AMBIGUOUS.search(location):
         raise FetchRefused(f"{target.host} redirects to what is not a URL")

@@ -1,5 +1,5 @@
-"""Who may read a file: those who see the field of the entity that has it; everybody if the field is public; and who has
-a signed link. A file that its entity has lost does not exist for anybody, from the commit on and in every process."""
+"""The right to read a file. It has who sees the field with the file, everybody if the field is public, and the holder
+of a signed link. A file that its entity has lost exists for nobody, from the commit on and in every process."""
 
 from __future__ import annotations
 

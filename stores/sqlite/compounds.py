@@ -121,10 +121,11 @@ def _index_of_few(
     return ""
 
 
-def _count(connection: apsw.Connection, table: StoreTable, name: str, sought: Filter, where: Filter) -> int:
-    """Return how many entities an index leads to, up to one more than few."""
+def _count(connection: apsw.Connection, table: StoreTable, name: str, some: Filter, where: Filter) -> int:
+    """Return how many entities an index leads to that meet `some` of the conditions in `where`; beyond few, one more
+    than that."""
     counting = Compiler(table)
-    condition = counting.condition(sought) + served_conditions(table, where)
+    condition = counting.condition(some) + served_conditions(table, where)
     rows = f"SELECT 1 FROM {table.table} INDEXED BY {identifier(name)} WHERE {condition} LIMIT {FEW + 1}"
     return int(connection.execute(f"SELECT count(*) FROM ({rows})", counting.values).get or 0)
 

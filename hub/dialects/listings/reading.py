@@ -77,7 +77,7 @@ SHAPED: Final = frozenset((
 
 async def read_page(context: ListingsContext, store: str, where: Filter, field: str, cursor: Cursor | None) -> Page:
     """Return a page of a store, the newest first by the time in `field`. It takes as long however far the cursor is.
-    What another program has written without a time or a number has no position, and is not listed."""
+    An entity of another program without a time or a number has no position, and is not listed."""
     backwards = cursor is not None and cursor.backwards
     query = Query(where, sort_by(field, backwards=backwards), 0, PAGE, None if cursor is None else cursor.after)
     found = await _read(context, store, query)

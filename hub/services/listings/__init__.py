@@ -1,1 +1,1 @@
-"""What the listings API is built on: its stores, their reference data, and how both are prepared."""
+"""The stores of the listings API, their reference data, and the preparation of both."""
