@@ -64,8 +64,8 @@ class HubProcess:
         assert self.process.stdout is not None
         first_line = self.process.stdout.readline().decode()
         if not first_line.startswith("hub is live at "):
-            self.stop()
-            raise RuntimeError(f"the hub did not start: {first_line}{self.log}")
+            code = self.stop()
+            raise RuntimeError(f"the hub did not start, exit code {code}: {first_line}{self.log[-2_000:]}")
         self.url = first_line.split()[4]
         running.append(self)
 
