@@ -21,7 +21,7 @@ from stores.mongo.feed import MongoFeed
 from stores.mongo.history import HistoryKeeper
 from stores.mongo.idempotency import earlier_outcome, forget_expired
 from stores.mongo.newest import NewestReader
-from stores.mongo.orphans import orphans_ended
+from stores.mongo.orphans import end_orphans, orphans_ended
 from stores.mongo.reading import Reader
 from stores.mongo.throttling import MongoThrottles
 from stores.newest import Newest, Texts
@@ -83,6 +83,7 @@ class MongoEngine:
     async def _open(self) -> None:
         await self._connection.open()
         try:
+            await end_orphans(self._connection)
             async with orphans_ended(self._connection):
                 await structure.prepare(self._connection)
             await self._history.start()
@@ -119,6 +120,12 @@ class MongoEngine:
         by: str | None = None,
         key: IdempotencyKey | None = None,
     ) -> list[Written]:
+        async with orphans_ended(self._connection):
+            return await self._define(definitions, writes, by, key)
+
+    async def _define(
+        self, definitions: Sequence[StoreDefinition], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+    ) -> list[Written]:
         unwanted = {d.name: await structure.make(self._connection, d) for d in definitions}
         written = await self._committer.commit(writes, by, key) if writes else []
         for definition in definitions:
@@ -133,14 +140,16 @@ class MongoEngine:
         return written
 
     async def rename(self, store: str, name: str, writes: Sequence[Write]) -> None:
-        await structure.rename(self._connection, store, name)
+        async with orphans_ended(self._connection):
+            await structure.rename(self._connection, store, name)
         await self._committer.commit_with(
             writes, "rename", lambda session: structure.end_renaming(self._connection, store, session)
         )
 
     async def drop(self, store: str, writes: Sequence[Write] = (), by: str | None = None) -> list[Written]:
         # Closed first: otherwise an entity that another process creates during this commit would be lost.
-        await structure.close(self._connection, store)
+        async with orphans_ended(self._connection):
+            await structure.close(self._connection, store)
         try:
             written = await self._committer.commit(writes, by, None) if writes else []
         except Unavailable:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from stores.errors import Unavailable
 from stores.mongo.codec import Document
 from stores.mongo.connection import APPLICATION, Connection
 from stores.tasks import end_tasks
@@ -30,9 +31,8 @@ _AGAIN_SECONDS: Final = 1.0
 
 @asynccontextmanager
 async def orphans_ended(connection: Connection) -> AsyncIterator[None]:
-    """End them before the block, and every second while it runs, since it may wait for what they have locked: MongoDB
-    notices only after a moment that a client has gone."""
-    await end_orphans(connection)
+    """End them every second while the block runs, since it may wait for what they have locked. They may be found only
+    then: a busy server notices after a moment that a client has gone."""
     again = asyncio.create_task(_end_again(connection))
     try:
         yield
@@ -63,7 +63,7 @@ async def end_orphans(connection: Connection, idle_seconds: float | None = None)
         if orphans:
             await connection.client.admin.command({"killSessions": orphans})
             log.info("ended %d transactions of a hub that has gone", len(orphans))
-    except ConnectionFailure:
+    except (ConnectionFailure, Unavailable):
         pass  # the caller that waits for the database reports it
     except PyMongoError as error:
         log.warning("cannot look for transactions of hubs that have gone: %s", type(error).__name__)
