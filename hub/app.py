@@ -217,26 +217,9 @@ def assemble(settings: Settings) -> Hub:
     credentials = make_credentials(settings, passwords, attempts)
     factors = SecondFactors(engine, key.key, attempts, credentials)
     metrics = Metrics()
-    accounts = Accounts(
-        engine,
-        resolver,
-        passwords,
-        attempts,
-        LoginQueue(settings.login_queue),
-        factors,
-        SignIns(engine, settings.login_window),
-        settings.session_hours,
-        settings.access_token_hours,
-        settings.max_sessions_per_user,
-        metrics.limit_reached,
-    )
+    accounts = make_accounts(settings, engine, resolver, passwords, attempts, factors, metrics)
     mailer = make_mailer(settings)
-
-    async def prepare_kind(kind: str, *, adopts: bool) -> None:
-        if kind == LISTINGS:
-            await prepare_listings(engine, registry, settings.listings_store_prefix, adopts=adopts)
-
-    issuer = KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)
+    issuer = make_issuer(settings, engine, registry)
     hooks = system_hooks(engine, registry, credentials, issuer, settings.max_tokens_per_user, settings.max_matches)
     long_lists = LongLists(settings.max_long_lists_per_user)
     lives = StoreLives(engine, registry)
@@ -280,6 +263,40 @@ def assemble(settings: Settings) -> Hub:
         control_token=control_token,
         session_registry=make_session_registry(settings, engine, resolver, registry, lives, metrics, long_lists),
     )
+
+
+def make_accounts(
+    settings: Settings,
+    engine: Engine,
+    resolver: Resolver,
+    passwords: Passwords,
+    attempts: LoginAttempts,
+    factors: SecondFactors,
+    metrics: Metrics,
+) -> Accounts:
+    return Accounts(
+        engine,
+        resolver,
+        passwords,
+        attempts,
+        LoginQueue(settings.login_queue),
+        factors,
+        SignIns(engine, settings.login_window),
+        settings.session_hours,
+        settings.access_token_hours,
+        settings.max_sessions_per_user,
+        metrics.limit_reached,
+    )
+
+
+def make_issuer(settings: Settings, engine: Engine, registry: StoreRegistry) -> KeyIssuer:
+    """Return what makes keys. The first key of a kind prepares the database for its API."""
+
+    async def prepare_kind(kind: str, *, adopts: bool) -> None:
+        if kind == LISTINGS:
+            await prepare_listings(engine, registry, settings.listings_store_prefix, adopts=adopts)
+
+    return KeyIssuer(engine, settings.max_keys_per_user, prepare_kind)
 
 
 def make_credentials(settings: Settings, passwords: Passwords, attempts: LoginAttempts) -> Credentials:

@@ -19,7 +19,7 @@ StoreError
 ├── NotFound                no such entity, or the caller may not see it
 ├── TooManyLists            one user reads more long lists at once than allowed
 ├── TooManyMatches          a bulk change matches more entities than allowed
-├── DeletesTooMuch          what goes with a deletion is more than allowed
+├── TooManyConsequences     what goes with a write is more than allowed
 ├── HistoryGone             a position from which the feed cannot resume
 ├── Unavailable             the database does not answer now; try again
 │   ├── ReadTimeout         a read takes longer than allowed
@@ -199,12 +199,14 @@ class TooManyMatches(StoreError):
         self.limit_name = "max_matches"
 
 
-class DeletesTooMuch(StoreError):
-    """`most` is what a deletion may change, with its unit: ``100000 entities``."""
+class TooManyConsequences(StoreError):
+    """`most` is what a write may change with what follows from it, with its unit: ``100000 entities``. `field` is the
+    part of the request to which that is due."""
 
-    def __init__(self, most: str) -> None:
+    def __init__(self, most: str, field: str = "_id") -> None:
         super().__init__(f"with what goes with it, more than {most} would change")
         self.most = most
+        self.field = field
 
 
 class HistoryGone(StoreError):

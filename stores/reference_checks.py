@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from stores.computing import Compute, effective
-from stores.deletion_refusals import bounded, clearing
-from stores.errors import DataConflict, DeletesTooMuch, InvalidEntity, TooManyMatches, Violation
+from stores.consequences import bounded, clearing
+from stores.errors import DataConflict, TooManyConsequences, InvalidEntity, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import DeleteMany, Lock, Stamp, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not
@@ -282,7 +282,7 @@ class Deletion:
 
     def collect(self, where: Filter) -> Steps:
         """Find the consequences of the deletion of all matches. Raises DataConflict, TooManyMatches, and
-        DeletesTooMuch."""
+        TooManyConsequences."""
         self._begin()
         targets = yield from find(self.store, where, self.most + 1, self._keys_of(self.store))
         if len(targets) > self.most:
@@ -297,7 +297,7 @@ class Deletion:
         yield from self._cascades()
 
     def take(self) -> Steps:
-        """Do these writes. Raises DataConflict, and DeletesTooMuch."""
+        """Do these writes. Raises DataConflict, and TooManyConsequences."""
         with bounded():
             for clear in self._clearings():
                 with clearing(clear.store):
@@ -329,7 +329,7 @@ class Deletion:
     def _count_more(self, count: int) -> None:
         self._count += count
         if self._count > self.most:
-            raise DeletesTooMuch(f"{self.most} entities").at("max_matches")
+            raise TooManyConsequences(f"{self.most} entities").at("max_matches")
 
     def _follow(self, relation: Relation, targets: Sequence[Entity]) -> Generator[Step, Any, list[Entity]]:
         """Find what refers to the targets; return what a cascade deletes newly."""

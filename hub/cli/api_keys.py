@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.client import Client
-from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.command import AsJson, Yes, on_hub
+from hub.cli.credentials import day, ending, parse_expiry, revoke_credential
 from hub.cli.logins import require_user
 from hub.cli.output import print_json, print_table, say
-from hub.cli.tokens import day, ending, parse_expiry, the_only
-from stores.records import Entity, is_id
+from stores.records import Entity
 
 keys = typer.Typer(help="Keys: secrets that websites and programs use one API with.", no_args_is_help=True)
 
@@ -73,10 +73,7 @@ async def revoke(
 
     Example: hub key revoke "CRM sync" --yes
     """
-    id = key if is_id(key) else await the_only(client, "key", key)
-    confirm(f"Revoke the key {key}?", yes)
-    await client.call("DELETE", f"/keys/{id}")
-    say(f"key {key} revoked")
+    await revoke_credential(client, "key", key, yes)
 
 
 def cells(key: Entity) -> tuple[object, ...]:

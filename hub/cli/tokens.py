@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from hub.cli.client import Client
-from hub.cli.command import AsJson, Yes, confirm, on_hub
+from hub.cli.command import AsJson, Yes, on_hub
+from hub.cli.credentials import day, ending, parse_expiry, revoke_credential
 from hub.cli.logins import require_user
-from hub.cli.output import Failure, Misuse, print_json, print_table, say
-from stores.records import Entity, is_id, now_ms
+from hub.cli.output import print_json, print_table, say
+from stores.records import Entity
 
 tokens = typer.Typer(help="Tokens: secrets that programs use the API with.", no_args_is_help=True)
-
-UNITS: Final = {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-"""Units of a duration, in milliseconds."""
 
 
 @tokens.command("create")
@@ -74,20 +70,7 @@ async def revoke(
 
     Example: hub token revoke dashboard --yes
     """
-    id = token if is_id(token) else await the_only(client, "token", token)
-    confirm(f"Revoke the token {token}?", yes)
-    await client.call("DELETE", f"/tokens/{id}")
-    say(f"token {token} revoked")
-
-
-async def the_only(client: Client, credential: str, name: str) -> str:
-    """Return the id of the only `credential`, a token or a key, with this name. Raises Failure."""
-    found = [each["_id"] for each in await client.all(f"{credential}s") if each["name"] == name]
-    if len(found) > 1:
-        raise Failure(f"{len(found)} {credential}s are called {name}: give the id of one: {', '.join(found)}")
-    if not found:
-        raise Failure(f"no {credential} with the name {name!r}")
-    return str(found[0])
+    await revoke_credential(client, "token", token, yes)
 
 
 def cells(token: Entity) -> tuple[object, ...]:
@@ -100,28 +83,3 @@ def cells(token: Entity) -> tuple[object, ...]:
         ending(token.get("expires")),
         day(token.get("last_used")),
     )
-
-
-def ending(expires: object) -> str:
-    """Return when a token or key expires, or that it has expired."""
-    over = isinstance(expires, int) and expires <= now_ms()
-    return f"{day(expires)}, expired" if over else day(expires)
-
-
-def day(time: object) -> str:
-    """Return Unix milliseconds as a date; other values as text."""
-    if isinstance(time, int):
-        return datetime.fromtimestamp(time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    return str(time or "")
-
-
-def parse_expiry(text: str) -> int:
-    """Return Unix milliseconds for ``30d`` or ``2027-01-31`` (UTC)."""
-    duration = re.fullmatch(r"(\d{1,5})([hdw])", text)
-    if duration:
-        return now_ms() + int(duration[1]) * UNITS[duration[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Misuse(f"--expires {text}: give a duration such as 30d, or a date such as 2027-01-31") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

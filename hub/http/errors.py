@@ -199,7 +199,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     stores.FilterTooCostly: HTTPStatus.BAD_REQUEST,
     stores.InvalidEntity: HTTPStatus.BAD_REQUEST,
     stores.TooManyMatches: HTTPStatus.BAD_REQUEST,
-    stores.DeletesTooMuch: HTTPStatus.BAD_REQUEST,
+    stores.TooManyConsequences: HTTPStatus.BAD_REQUEST,
     stores.TooManyLists: HTTPStatus.TOO_MANY_REQUESTS,
     stores.NotFound: HTTPStatus.NOT_FOUND,
     stores.Conflict: HTTPStatus.CONFLICT,
@@ -293,9 +293,9 @@ def _errors(error: Exception) -> Errors:
             return {"filter": ["This filter takes too many steps over one entity: ask for less of long arrays."]}
         case stores.TooManyMatches():
             return {"filter": [f"More than {error.limit} entities match: narrow the filter."]}
-        case stores.DeletesTooMuch():
+        case stores.TooManyConsequences():
             text = f"With what goes with it, more than {error.most} would change ({named(error.limit_name)})."
-            return {"_id": [text]}
+            return {error.field: [text]}
         case stores.TooManySlowReads():
             return {"query": ["Too many reads that take long are waiting: try again, or ask for less."]}
         case stores.ReadTimeout():

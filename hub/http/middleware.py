@@ -27,8 +27,10 @@ from stores.tracebacks import drop_tracebacks
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,100}\Z")
 
 
-FOR_THE_CALLER_ALONE = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options", b"nosniff"))
+FOR_THE_CALLER_ALONE = b"private, no-cache"
 """No shared cache may store an answer. The caller's own cache may, and must revalidate it by ETag."""
+
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 OPERATIONAL = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Paths that are answered under any load: a supervisor must not mistake a busy hub for a dead one."""
@@ -142,9 +144,9 @@ class _Exchange:
             self._active.check_unread(len(message["body"]))
         if not self.status:  # first message: the head, or a whole answer
             self.status = message["status"]
-            message["headers"] += [(b"x-request-id", self._request_id), *FOR_THE_CALLER_ALONE]
-            if CACHING in self.scope and self.status < 400:
-                message["headers"][-2] = (b"cache-control", self.scope[CACHING])
+            is_cached = CACHING in self.scope and self.status < 400
+            caching = self.scope[CACHING] if is_cached else FOR_THE_CALLER_ALONE
+            message["headers"] += [(b"x-request-id", self._request_id), (b"cache-control", caching), NO_SNIFFING]
             for_pages = self.scope.get(FOR_PAGES, self.for_pages)
             if for_pages:
                 message["headers"] += for_pages

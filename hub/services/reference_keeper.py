@@ -78,7 +78,7 @@ class Guarded:
 
 
 class ReferenceKeeper:
-    """Makes the procedures for commits. `most`: entities that a deletion may concern in all. `write_rules` are checked
+    """Makes the procedures for commits. `most`: entities that a deletion, or a rule, may concern in all. `write_rules` are checked
     together with the references."""
 
     def __init__(self, registry: StoreRegistry, most: int, write_rules: Sequence[WriteRule] = ()) -> None:
@@ -91,7 +91,7 @@ class ReferenceKeeper:
         write."""
         if not self.concern_references(writes):
             return Guarded((), writes, ())
-        ruled = CommitRules(Surroundings(principal, self._registry, indexed), writes)
+        ruled = CommitRules(Surroundings(principal, self._registry, self._most, indexed), writes)
         writes = ruled.own
         deletions = [*self._deletions(writes)]
         found = [check for rule in self._write_rules for check in rule.checks_of(writes, indexed=indexed)]

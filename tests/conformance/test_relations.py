@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stores import writes
-from stores.errors import DataConflict, DeletesTooMuch, InvalidEntity, TooManyMatches
+from stores.errors import DataConflict, TooManyConsequences, InvalidEntity, TooManyMatches
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
@@ -191,7 +191,7 @@ async def test_a_deletion_takes_what_belongs_to_it(engine: Engine) -> None:
     kept = (await create(engine, ORDERS, customer=other))["_id"]
     for order in orders:
         await create(engine, LINES, order=order, first=orders[0])
-    with pytest.raises(DeletesTooMuch) as refused:
+    with pytest.raises(TooManyConsequences) as refused:
         await delete(engine, CUSTOMERS, customer, relations, most=6)
     assert (refused.value.most, refused.value.limit_name) == ("6 entities", "max_matches")
     assert len(await ids(engine, LINES)) == 3
@@ -212,7 +212,7 @@ async def test_a_deletion_is_bounded_by_the_bytes_that_go_with_it(
     for most in (300, 5_000):
         monkeypatch.setattr(writes, "MOST_BULK_BYTES", most)
         for write in (Delete(CUSTOMERS, customer), DeleteMany(CUSTOMERS, it, 100)):
-            with pytest.raises(DeletesTooMuch) as refused:
+            with pytest.raises(TooManyConsequences) as refused:
                 await delete_with(engine, write, it, (relation,), 100)
             assert (refused.value.most, refused.value.limit_name) == ("256 MiB", "MOST_BULK_BYTES")
     assert len(await ids(engine, ORDERS)) == 20
@@ -244,7 +244,7 @@ async def test_a_search_for_what_refers_passes_over_what_goes_anyway(engine: Eng
     last = (await create(engine, CUSTOMERS, n=1, parent=first))["_id"]
     with pytest.raises(TooManyMatches):
         await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 5)
-    with pytest.raises(DeletesTooMuch):
+    with pytest.raises(TooManyConsequences):
         await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 6)
     assert await delete_all(engine, CUSTOMERS, Equal(("n",), 0), (relation,), 7) == 6
     left = await engine.entities(CUSTOMERS, Query())

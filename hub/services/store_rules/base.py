@@ -23,11 +23,12 @@ from stores.schema import StoreDefinition
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a rule may ask: who writes, and the definitions of all stores. With `indexed`, errors contain the position
-    of the write."""
+    """What a rule may ask: who writes, the definitions of all stores, and how many entities may change because of the
+    writes (`most`). With `indexed`, errors contain the position of the write."""
 
     principal: Principal
     registry: StoreRegistry
+    most: int
     indexed: bool = False
 
     def prefix(self, index: int) -> str:

@@ -10,6 +10,8 @@ from hub.services.listings.stores import DISTRICTS
 from hub.services.store_rules.base import StoreRule
 from hub.services.store_rules.effects import Effect, altered_fields
 from hub.services.store_rules.touching import touch
+from stores.consequences import bounded
+from stores.errors import TooManyConsequences, TooManyMatches
 from stores.procedures import Lock
 from stores.protocol import Delete, DeleteMany, Insert, Write
 from stores.records import Entity
@@ -42,12 +44,21 @@ class ReferenceDataRule(StoreRule):
                 self._shown.append((relation, values))
 
     def after(self) -> Substeps:
+        most = self.surroundings.most
+        try:
+            with bounded("body"):
+                yield from self._touch(most)
+        except TooManyMatches as error:
+            raise TooManyConsequences(f"{most} entities", "body").at("max_matches") from error
+
+    def _touch(self, most: int) -> Substeps:
         for relation, values in self._shown:
             listings = self.surroundings.registry.get(relation.store)
-            yield from touch(listings, relation.path, [value for value, changes in values.items() if not changes])
+            renamed = [value for value, changes in values.items() if not changes]
+            most -= yield from touch(listings, relation.path, renamed, most=most)
             for value, changes in values.items():
                 if changes:
-                    yield from touch(listings, relation.path, [value], changes)
+                    most -= yield from touch(listings, relation.path, [value], changes, most)
 
     def _relations(self) -> list[Relation]:
         """Return the references of listings to this store."""

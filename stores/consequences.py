@@ -1,23 +1,24 @@
-"""Refusals of deletions: errors of what goes with them, as errors of the deletion."""
+"""Refusals of what goes with a write, as errors of that write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stores.errors import DataConflict, DeletesTooMuch, DuplicateValue, InvalidQuery, RefusedEntity
+from stores.errors import DataConflict, DuplicateValue, InvalidQuery, RefusedEntity, TooManyConsequences
 from stores.protocol import MOST_BULK_BYTES
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
-    """Raise DeletesTooMuch for consequences of too many bytes: no filter of the caller names them."""
+def bounded(field: str = "_id") -> Iterator[None]:
+    """Raise TooManyConsequences for consequences of too many bytes: no filter of the caller names them. `field` is the
+    part of the request to which they are due."""
     try:
         yield
     except InvalidQuery as error:
         if error.limit_name != "MOST_BULK_BYTES":
             raise
-        raise DeletesTooMuch(f"{MOST_BULK_BYTES >> 20} MiB").at(error.limit_name) from error
+        raise TooManyConsequences(f"{MOST_BULK_BYTES >> 20} MiB", field).at(error.limit_name) from error
 
 
 @contextmanager
