@@ -27,9 +27,11 @@ from benchmarks.compare import lines_of as compared_lines
 from benchmarks.curves import Curve
 from benchmarks.images import lines_of as image_lines
 from benchmarks.layers import lines_of as layer_lines
+from benchmarks.listings import lines_of as listing_rows
 from benchmarks.packages import python_packages
 from benchmarks.processes import ROOT
 from benchmarks.report import number
+from benchmarks.uploads import lines_of as upload_lines
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 PLOTS: Final = ROOT / "docs" / "plots"
@@ -75,6 +77,10 @@ def curve_lines(figures: Figures) -> list[str]:
     return lines[:-1]
 
 
+def listing_lines(figures: Figures) -> list[str]:
+    return listing_rows(figures["rows"])
+
+
 def soak_lines(figures: Figures) -> list[str]:
     return [f"- {line}" for line in [*figures["verdict"], *(figures["faults"] or ["nothing grew, no errors"])]]
 
@@ -88,7 +94,9 @@ PARTS: Final = (
                     "1000"), fanout_lines),
     Part("curves", ("--seconds", "0.1", "--entities", "2000", "--subscriptions", "1000", "--connections", "100"),
          curve_lines),
+    Part("listings", ("--listings", "400", "--keys", "4"), listing_lines),
     Part("images", ("--rounds", "1", "--images", "4", "--width", "800"), image_lines),
+    Part("uploads", ("--uploads", "4", "--width", "800"), upload_lines),
     Part("soak", ("--minutes", "0.25", "--clients", "60"), soak_lines),
 )  # fmt: skip
 

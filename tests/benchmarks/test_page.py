@@ -21,7 +21,7 @@ def begin_and_end(page: str, name: str) -> tuple[str, str]:
 
 @pytest.mark.full
 @pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("part", ["ratios", "layers", "compare", "curves", "images", "soak"])
+@pytest.mark.parametrize("part", ["ratios", "layers", "compare", "curves", "listings", "images", "uploads", "soak"])
 def test_a_part_is_renewed(tmp_path: Path, part: str) -> None:
     """Runs are small and short: the figures mean nothing, but all of them exist, and no client missed an event."""
     page = tmp_path / "performance.md"

@@ -268,6 +268,23 @@ class FilterSerializer(serializers.Serializer):  # type: ignore[misc]
     publish_status = serializers.ChoiceField(["published", "draft", "trash", "all"], default="published")
 
 
+class NewListingSerializer(ListingSerializer):
+    """Makes listings from the slugs and codes of what they refer to."""
+
+    currency = serializers.SlugRelatedField("code", queryset=Currency.objects.all())
+    property_type = serializers.SlugRelatedField("slug", queryset=PropertyType.objects.all())
+    district = serializers.SlugRelatedField("slug", queryset=District.objects.all())
+    amenities = serializers.SlugRelatedField("slug", queryset=Amenity.objects.all(), many=True, required=False)
+    images = ImageSerializer(many=True, read_only=True)
+    region = NamedSerializer(source="district.region", read_only=True)
+
+    class Meta(ListingSerializer.Meta):
+        read_only_fields = ("is_verified", "is_sponsored", "created_at", "updated_at")
+
+    def to_representation(self, instance: Any) -> Any:
+        return ListingSerializer(instance, context=self.context).data
+
+
 # Views.
 
 
@@ -282,6 +299,13 @@ class PropertyViewSet(ModelViewSet):  # type: ignore[misc]
     throttle_classes = (KeyThrottle,)
     pagination_class = FeedPagination
     serializer_class = ListingSerializer
+
+    def get_serializer_class(self) -> Any:
+        return NewListingSerializer if self.action == "create" else ListingSerializer
+
+    def perform_create(self, serializer: Any) -> None:
+        now = datetime.now(UTC)
+        serializer.save(owner=self.kwargs["user_id"], created_at=now, updated_at=now)
 
     def get_queryset(self) -> Any:
         related = ("currency", "property_type", "district__region")
