@@ -261,7 +261,7 @@ async def measure(server: Server, operation: str) -> tuple[float, LoadResult]:
 def main() -> int:
     made = parser("benchmarks.listings", __doc__, mongodb=False)
     made.add_argument("--listings", type=int, default=5_000, help="listings of the user (default 5 000)")
-    made.add_argument("--keys", type=int, default=12, help="keys of 100 requests, shared by the operations (default 12)")
+    made.add_argument("--keys", type=int, default=12, help="keys of 100 requests each, for all operations (default 12)")
     made.add_argument("--alone", action="store_true", help="measure the hub without the framework")
     given = made.parse_args()
     cores = Cores.choose()
@@ -310,7 +310,8 @@ def missed_by(rows: Sequence[dict[str, Any]]) -> list[str]:
 def lines_of(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [f"| operation | {HUB} µs | {FRAMEWORK} µs | ratio | target |", "| --- " * 5 + "|"]
     for row in rows:
-        cells = (number(row[HUB]), number(row.get(FRAMEWORK)), number(row.get("ratio")), number(LEAST[row["operation"]]))
+        figures = (row[HUB], row.get(FRAMEWORK), row.get("ratio"), LEAST[row["operation"]])
+        cells = map(number, figures)
         lines.append(f"| {row['operation']} | " + " | ".join(cells) + " |")
     return lines
 

@@ -112,7 +112,8 @@ def longest_turn(hub: Hub) -> str:
     with client(hub, sign_in(hub, "admin", PASSWORD)) as http:
         text = http.get(f"{hub.url}/metrics").raise_for_status().text
     counts = {bound: float(count) for bound, count in _TURNS.findall(text)}
-    return min((bound for bound, count in counts.items() if count == counts["+Inf"]), key=float)
+    reached = [bound for bound, count in counts.items() if count == counts["+Inf"]]
+    return str(min(reached, key=float))
 
 
 async def measure(hub: Hub, image: bytes, uploads: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import orjson
 
 from stores.computing import Compute, effective
 from stores.consequences import bounded, clearing
-from stores.errors import DataConflict, TooManyConsequences, InvalidEntity, TooManyMatches, Violation
+from stores.errors import DataConflict, InvalidEntity, TooManyConsequences, TooManyMatches, Violation
 from stores.limits import MOST_VIOLATIONS
 from stores.protocol import DeleteMany, Lock, Stamp, Step, Steps, UpdateMany, Written, do, find
 from stores.query import And, Equal, Filter, In, Not

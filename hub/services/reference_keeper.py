@@ -78,8 +78,8 @@ class Guarded:
 
 
 class ReferenceKeeper:
-    """Makes the procedures for commits. `most`: entities that a deletion, or a rule, may concern in all. `write_rules` are checked
-    together with the references."""
+    """Makes the procedures for commits. `most`: entities that a deletion, or a rule, may concern in all. `write_rules`
+    are checked together with the references."""
 
     def __init__(self, registry: StoreRegistry, most: int, write_rules: Sequence[WriteRule] = ()) -> None:
         self._registry = registry

@@ -124,7 +124,11 @@ class MongoEngine:
             return await self._define(definitions, writes, by, key)
 
     async def _define(
-        self, definitions: Sequence[StoreDefinition], writes: Sequence[Write], by: str | None, key: IdempotencyKey | None
+        self,
+        definitions: Sequence[StoreDefinition],
+        writes: Sequence[Write],
+        by: str | None,
+        key: IdempotencyKey | None,
     ) -> list[Written]:
         unwanted = {d.name: await structure.make(self._connection, d) for d in definitions}
         written = await self._committer.commit(writes, by, key) if writes else []

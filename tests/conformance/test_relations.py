@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stores import writes
-from stores.errors import DataConflict, TooManyConsequences, InvalidEntity, TooManyMatches
+from stores.errors import DataConflict, InvalidEntity, TooManyConsequences, TooManyMatches
 from stores.protocol import Delete, DeleteMany, Engine, Insert, Procedure, Update, Written
 from stores.query import EVERYTHING, NOTHING, And, Equal, Filter, Query
 from stores.records import Entity, new_id
