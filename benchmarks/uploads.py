@@ -81,8 +81,7 @@ async def upload_all(hub: Hub, targets: Sequence[tuple[str, str]], image: bytes)
             refusals += 1
             await asyncio.sleep(float(answer.headers["retry-after"]))
 
-    limits = httpx.Limits(max_connections=len(targets))
-    async with httpx.AsyncClient(base_url=hub.url, timeout=600, trust_env=False, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=600, trust_env=False) as http:
         await asyncio.gather(*(upload(http, *target) for target in targets))
     return refusals
 
@@ -162,7 +161,7 @@ def faults_of(found: dict[str, Any]) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     options = parser("benchmarks.uploads", __doc__, mongodb=False)
-    options.add_argument("--uploads", type=int, default=100, help="uploads at once (default 100)")
+    options.add_argument("--uploads", type=int, default=100, help="uploads at once, up to 100 (default 100)")
     options.add_argument("--width", type=int, default=SIZE[0], help="pixels in width, 4 to 3 (default 4000)")
     return options.parse_args()
 
