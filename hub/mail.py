@@ -114,7 +114,7 @@ class Mailer:
     async def _hand_over(self, message: EmailMessage) -> None:
         server = self._server
         if server is None:
-            await asyncio.to_thread(self._write, message)
+            log.info("a mail is in %s", await asyncio.to_thread(self._write, message))
             return
         await aiosmtplib.send(
             message,
@@ -127,11 +127,14 @@ class Mailer:
             timeout=SEND_SECONDS,
         )
 
-    def _write(self, message: EmailMessage) -> None:
+    def _write(self, message: EmailMessage) -> Path:
+        """Write a mail to the outbox, and remove the oldest ones beyond `MOST_FILES`; return its file."""
         self._outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns()}-{secrets.token_hex(4)}.eml"
-        descriptor = os.open(self._outbox / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        path = self._outbox / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(message.as_bytes())
         for old in sorted(self._outbox.glob("*.eml"))[:-MOST_FILES]:
             old.unlink(missing_ok=True)
+        return path

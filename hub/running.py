@@ -110,6 +110,7 @@ class Hub:
             stack.push_async_callback(self.image_workers.close)
             stack.push_async_callback(self.media.thumbnails.close)
             await when_available(partial(keep_prepared, self.engine, self.registry))
+            self._note_watermark()
             await when_available(self.entities.group_paths.start)
             stack.push_async_callback(self.entities.group_paths.stop)
             await when_available(partial(number_users, self.engine))  # before a new administrator gets a number
@@ -140,6 +141,12 @@ class Hub:
                 yield
             finally:
                 self.ready = False
+
+    def _note_watermark(self) -> None:
+        """Log that images get no mark, if there are some that should have one."""
+        fields = (field for each in self.registry.all() for field in each.file_fields.values())
+        if not self.settings.watermark and any(field.watermark for field in fields):
+            log.info("HUB_WATERMARK is not set: images get no mark")
 
     async def _follow(self, position: str) -> None:
         """Apply the changes in the feed to caches and subscriptions, including those made by other processes.

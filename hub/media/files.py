@@ -128,8 +128,8 @@ class MediaService:
         return self._target(principal, view, new_id(), file_field(view, field))
 
     def _target(self, principal: Principal, view: View, id: str, field: Field) -> UploadTarget:
-        default = MOST_IMAGE_BYTES if field.kind.uploaded == "image" else self._most_bytes
-        return UploadTarget(principal, view, id, field, min(field.max_bytes or default, self._most_bytes))
+        most = min(MOST_IMAGE_BYTES, self._most_bytes) if field.kind.uploaded == "image" else self._most_bytes
+        return UploadTarget(principal, view, id, field, min(field.max_bytes or most, most))
 
     @asynccontextmanager
     async def arriving(self, user: str) -> AsyncIterator[Path]:
@@ -147,11 +147,12 @@ class MediaService:
             if not self._arriving[user]:
                 del self._arriving[user]
 
-    async def fetch(self, target: UploadTarget, url: str, path: Path) -> Upload:
-        """Download a file. Raises BadRequest for every URL that is refused or does not answer."""
+    async def fetch(self, target: UploadTarget, url: str, path: Path, *, by_name: bool = False) -> Upload:
+        """Download a file; `by_name`: only from hosts that have a name. Raises BadRequest for every URL that is refused
+        or does not answer."""
         try:
             with path.open("xb") as file:
-                fetched = await self._fetcher.download(url, file, target.most_bytes)
+                fetched = await self._fetcher.download(url, file, target.most_bytes, strict=by_name)
         except FetchError as error:
             log.info("a URL was not fetched for %s: %s", target.principal.login, error)
             raise BadRequest("url", NOT_FETCHED) from error

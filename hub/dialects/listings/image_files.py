@@ -23,8 +23,13 @@ FIELD: Final = "image"
 
 
 class ImageRefused(Limited):
-    """A file that is no image which the hub takes, or a URL that is not fetched. Its argument is the text for the
-    caller."""
+    """A file that is no image which the hub takes, or a URL that is not fetched. `field` is the one with the fault in
+    the body, `text` what the caller is told."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class ImageFiles:
         target = self._target(principal)
         async with self.media.arriving(principal.user_id) as path:
             with _refusals():
-                upload = await self.media.fetch(target, url, path)
+                upload = await self.media.fetch(target, url, path, by_name=True)
             async with self._converted(target, upload) as image:
                 yield image
 
@@ -86,4 +91,6 @@ def _refusals() -> Iterator[None]:
         yield
     except BadRequest as error:
         texts = " ".join(text for texts in error.errors.values() for text in texts)
-        raise ImageRefused(texts).at(error.limit_name) from error
+        # A file has the same fault wherever it comes from.
+        field = "external_url" if "url" in error.errors else "image"
+        raise ImageRefused(field, texts).at(error.limit_name) from error

@@ -57,16 +57,17 @@ async def delete_image(context: ListingsContext, call: Call, principal: Principa
 
 @asynccontextmanager
 async def _converted(context: ListingsContext, call: Call, principal: Principal, values: Values) -> AsyncIterator[Any]:
-    """Return the converted file; stop converting when the client disconnects. Raises InvalidFields that names the
-    source of the file, and ClientGone."""
-    files, is_upload = context.images, "image" in values
-    name = "image" if is_upload else "external_url"
-    source = files.from_upload(principal, values[name]) if is_upload else files.from_url(principal, values[name])
+    """Return the converted file; stop converting when the client disconnects. Raises InvalidFields, and ClientGone."""
+    files = context.images
+    if "image" in values:
+        source = files.from_upload(principal, values["image"])
+    else:
+        source = files.from_url(principal, values["external_url"])
     async with AsyncExitStack() as stack:
         try:
             ready = await call.while_connected(source.__aenter__())
         except ImageRefused as refusal:
-            raise InvalidFields({name: [str(refusal)]}).at(refusal.limit_name) from None
+            raise InvalidFields({refusal.field: [refusal.text]}).at(refusal.limit_name) from None
         stack.push_async_exit(source)
         yield ready
 

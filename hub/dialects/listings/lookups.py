@@ -127,6 +127,11 @@ class Lookups:
             self._covered = max(self._covered, newest)
         return self._data
 
+    async def anew(self) -> ReferenceData:
+        """Return reference data that is read after this call: the feed is a moment behind the commits."""
+        await self._refresh()
+        return self._data
+
     def follow(self, changes: Sequence[Change]) -> None:
         """Apply the next changes of the feed."""
         names = self.stores.names()

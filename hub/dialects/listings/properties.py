@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from hub.dialects.listings.bodies import received
 from hub.dialects.listings.context import ListingsContext
 from hub.dialects.listings.errors import InvalidFields
 from hub.dialects.listings.fields import Slug, Slugs, does_not_exist
+from hub.dialects.listings.lookups import ReferenceData
 from hub.dialects.listings.reading import read_listing
 from hub.dialects.listings.serializers import LISTING, Values
 from hub.dialects.listings.shapes import written_listing
@@ -61,9 +63,29 @@ def written_answer(shape: dict[str, Any], status: int = 200) -> Answer:
     return WriteAnswer(body, status, size=len(body), brief=lambda: orjson.dumps({"id": shape["id"]}))
 
 
+@dataclass(slots=True)
+class Looked:
+    """Reference data, and whether something was looked for that is not in it."""
+
+    data: ReferenceData
+    missed: bool = False
+
+    def has(self, kind: str, key: str) -> bool:
+        found = self.data.has(kind, key)
+        self.missed |= not found
+        return found
+
+
 async def _values(context: ListingsContext, call: Call, *, partial: bool = False) -> Values:
     async with received(context, call) as body:
-        return LISTING.validate(body, await context.lookups.current(), partial=partial)
+        known = Looked(await context.lookups.current())
+        try:
+            return LISTING.validate(body, known, partial=partial)
+        except InvalidFields:
+            if not known.missed:
+                raise
+        # What was created a moment ago may be used at once.
+        return LISTING.validate(body, await context.lookups.anew(), partial=partial)
 
 
 @contextmanager

@@ -26,7 +26,15 @@ from hub.dialects.listings.fields import (
 )
 from hub.dialects.listings.forms import Form
 from hub.media.jobs import MOST_IMAGE_BYTES
-from hub.services.listings.stores import AVAILABILITIES, FURNISHED, LISTING_TYPES, PUBLISH_STATUSES
+from hub.services.listings.stores import (
+    AVAILABILITIES,
+    FURNISHED,
+    LISTING_TYPES,
+    MOST_ROOMS,
+    PUBLISH_STATUSES,
+    SHORT_TEXT,
+    VIDEO_ID,
+)
 
 Values = dict[str, Any]
 
@@ -81,7 +89,7 @@ class Serializer:
 
 _YOUTUBE_HOSTS: Final = frozenset({"youtube.com", "youtube-nocookie.com", "youtu.be"})
 _YOUTUBE_PATHS: Final = re.compile(r"/(?:embed|shorts|live|v|e)/([^/]+)/?")
-_YOUTUBE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_YOUTUBE_ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{VIDEO_ID}}}")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -113,7 +121,7 @@ def _youtube_id_in(url: str) -> str:
 
 
 _FROM_ZERO: Final = Span(least=0)
-_ROOMS: Final = Span(least=0, most=2_147_483_647)
+_ROOMS: Final = Span(least=0, most=MOST_ROOMS)
 
 
 def _size() -> Exact:
@@ -127,13 +135,13 @@ def _coordinate(most: int) -> Exact:
 
 LISTING: Final = Serializer(
     {
-        "title": Text(required=True, longest=255),
+        "title": Text(required=True, longest=SHORT_TEXT),
         "description": Text(blank=True, longest=100_000),
         "price": Exact(required=True, digits=15, scale=2, span=_FROM_ZERO),
         "currency": Slug(required=True, kind="currencies", by="code"),
         "property_type": Slug(required=True, kind="property_types"),
         "listing_type": Choice(required=True, options=tuple(LISTING_TYPES)),
-        "location": Text(blank=True, longest=255),
+        "location": Text(blank=True, longest=SHORT_TEXT),
         "district": Slug(required=True, kind="districts"),
         "latitude": _coordinate(90),
         "longitude": _coordinate(180),
@@ -168,7 +176,7 @@ def _one_source(values: Values) -> None:
         raise Invalid(BOTH_OR_NEITHER)
 
 
-_ALT: Final = Text(blank=True, longest=255)
+_ALT: Final = Text(blank=True, longest=SHORT_TEXT)
 
 NEW_IMAGE: Final = Serializer(
     {

@@ -38,6 +38,11 @@ those to which it refers."""
 
 PUBLISHED: Final = "published"
 
+SHORT_TEXT: Final = 255
+"""Characters of a title, a location, or the description of an image."""
+VIDEO_ID: Final = 32
+MOST_ROOMS: Final = 2_147_483_647
+
 LISTING_TYPES: Final = {"rent": "For Rent", "sale": "For Sale"}
 FURNISHED: Final = {"furnished": "Furnished", "unfurnished": "Unfurnished", "semi_furnished": "Semi-furnished"}
 PUBLISH_STATUSES: Final = {PUBLISHED: "Published", "draft": "Draft", "trash": "Trash"}
@@ -108,31 +113,31 @@ def _properties(names: Mapping[str, str]) -> Part:
 def _property_fields(names: Mapping[str, str]) -> Iterable[Part]:
     return (
         {"id": "number", "type": "Serial", "label": "Number"},
-        _text("title", "Title", required=True, search=True),
+        _text("title", "Title", required=True, search=True, length=SHORT_TEXT),
         {"id": "description", "type": "Textarea", "label": "Description", "search": True},
         _decimal("price", "Price", required=True),
         _reference("currency", "Currency", names[CURRENCIES], "code", required=True),
         _reference("property_type", "Property type", names[PROPERTY_TYPES], "slug", required=True),
         {**_choice("listing_type", "Listing type", LISTING_TYPES), "required": True},
-        _text("location", "Location", search=True),
+        _text("location", "Location", search=True, length=SHORT_TEXT),
         _reference("district", "District", names[DISTRICTS], "slug", required=True),
         _reference("region", "Region", names[REGIONS], "slug"),
         _coordinate("latitude", "Latitude", 90),
         _coordinate("longitude", "Longitude", 180),
-        {"id": "bedrooms", "type": "Number", "label": "Bedrooms", "min": 0},
-        {"id": "bathrooms", "type": "Number", "label": "Bathrooms", "min": 0},
+        {"id": "bedrooms", "type": "Number", "label": "Bedrooms", "min": 0, "max": MOST_ROOMS},
+        {"id": "bathrooms", "type": "Number", "label": "Bathrooms", "min": 0, "max": MOST_ROOMS},
         _decimal("floor_size", "Floor size"),
         _decimal("plot_size", "Plot size"),
-        {**_choice("furnished", "Furnished", FURNISHED), "default": "unfurnished"},
+        {**_choice("furnished", "Furnished", FURNISHED), "required": True, "default": "unfurnished"},
         _flag("is_verified", "Verified"),
         _flag("is_sponsored", "Sponsored"),
         {**_choice("publish_status", "Publish status", PUBLISH_STATUSES), "required": True, "default": PUBLISHED},
-        {**_choice("availability", "Availability", AVAILABILITIES), "default": "available"},
+        {**_choice("availability", "Availability", AVAILABILITIES), "required": True, "default": "available"},
         {
             **_reference("amenities", "Amenities", names[AMENITIES], "slug"),
             **{"many": True, "distinct": True, "on_delete": "clear"},
         },
-        _text("youtube_video_id", "YouTube video"),
+        _text("youtube_video_id", "YouTube video", length=VIDEO_ID),
         {"id": "updated_at", "type": "Stamp", "label": "Updated at"},
     )
 
@@ -144,7 +149,7 @@ def _image_fields(properties: str) -> list[Part]:
         listing,
         {"id": "image", "type": "Image", "label": "Image", "public": True, "watermark": True},
         _flag("is_main", "Main image"),
-        _text("alt", "Description"),
+        _text("alt", "Description", length=SHORT_TEXT),
     ]
 
 
