@@ -173,6 +173,8 @@ class Hub:
                 lost = True
             except StoreError as error:
                 log.warning("the change feed is interrupted: %s", error)
+                # Nothing tells of revoked credentials and changed rights now: none is remembered for longer than this.
+                self._forget()
                 await asyncio.sleep(1)
             except Exception:
                 # A change that cannot be delivered must not silently end the feed, and with it every subscription.
@@ -184,15 +186,19 @@ class Hub:
         """Drop the caches that follow the feed, resynchronise every subscriber, and return the position to continue
         from."""
         position = await self.engine.feed.position()
-        self.resolver.forget_all()
         self.credentials.start_afresh()
         self.entities.group_paths.start_afresh()
         await self.registry.refresh()
-        for follower in self.followers:
-            follower.start_afresh()
+        self._forget()
         self.session_registry.context.fanout.start(position)
         await self.session_registry.start_afresh()
         return position
+
+    def _forget(self) -> None:
+        """Drop what is remembered of principals and keys, and the caches of dialects."""
+        self.resolver.forget_all()
+        for follower in self.followers:
+            follower.start_afresh()
 
     async def _sweep(self) -> None:
         while True:
