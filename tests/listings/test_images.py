@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.listings.support import Json, Tenant, Tenants, fetched
-from tests.listings.written import entity, made, refused
+from tests.listings.written import PNG, entity, image_path, made, refused, upload
 from tests.media.uploading import png
 from tests.support.hub import eventually
-
-PNG = png(60, 40)
 
 
 @pytest.fixture
 async def listing(tenant: Tenant) -> Json:
     return await made(tenant)
-
-
-def path(listing: Json, image: Json | None = None) -> str:
-    return f"properties/{listing['id']}/images/" + (f"{image['id']}/" if image else "")
-
-
-async def upload(tenant: Tenant, listing: Json, content: bytes = PNG, **fields: str) -> httpx.Response:
-    return await tenant.writer.post(path(listing), files={"image": ("front.png", content)}, data=fields)
 
 
 async def test_an_upload(tenant: Tenant, listing: Json) -> None:
@@ -38,7 +28,7 @@ async def test_an_upload(tenant: Tenant, listing: Json) -> None:
         "is_main": True,
         "alt": "Front view",
     }
-    assert (await tenant.reader.get(path(listing))).json() == [image]
+    assert (await tenant.reader.get(image_path(listing))).json() == [image]
     assert image["url"].startswith(f"{tenant.hub.url}/media/")
     file = await tenant.hub.client().http.get(image["url"])
     assert (file.status_code, file.headers["content-type"], file.content[8:12]) == (200, "image/webp", b"WEBP")
@@ -48,7 +38,7 @@ async def test_an_upload(tenant: Tenant, listing: Json) -> None:
 async def test_a_url(tenant: Tenant, listing: Json, form: bool) -> None:
     source = (await upload(tenant, listing)).json()["url"]
     body = {"external_url": fetched(tenant.hub, source), "alt": "Front view"}
-    answer = await tenant.writer.post(path(listing), **({"data": body} if form else {"json": body}))
+    answer = await tenant.writer.post(image_path(listing), **({"data": body} if form else {"json": body}))
     assert answer.status_code == 201, answer.text
     assert answer.json()["alt"] == "Front view"
     assert answer.json()["url"] != source
@@ -78,8 +68,8 @@ NO_FILE = ["The submitted data was not a file. Check the encoding type on the fo
     ],
 )  # fmt: skip
 async def test_a_refused_body(tenant: Tenant, listing: Json, body: Any, errors: Json) -> None:
-    assert refused(await tenant.writer.post(path(listing), json=body)) == errors
-    assert (await tenant.reader.get(path(listing))).json() == []
+    assert refused(await tenant.writer.post(image_path(listing), json=body)) == errors
+    assert (await tenant.reader.get(image_path(listing))).json() == []
 
 
 async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
@@ -98,14 +88,14 @@ async def test_refused_uploads(tenant: Tenant, listing: Json) -> None:
 async def test_an_image_is_changed(tenant: Tenant, listing: Json) -> None:
     first, image = [(await upload(tenant, listing)).json() for _ in range(2)]
     assert (first["is_main"], image["is_main"]) == (True, False)
-    answer = await tenant.writer.patch(path(listing, image), json={"alt": "Garden", "is_main": True, "url": "x"})
+    answer = await tenant.writer.patch(image_path(listing, image), json={"alt": "Garden", "is_main": True, "url": "x"})
     assert answer.status_code == 200, answer.text
     image |= {"alt": "Garden", "is_main": True}
     assert answer.json() == image
-    assert (await tenant.reader.get(path(listing))).json() == [image, first | {"is_main": False}]
-    answer = await tenant.writer.patch(path(listing, image), json={"is_main": False})
+    assert (await tenant.reader.get(image_path(listing))).json() == [image, first | {"is_main": False}]
+    answer = await tenant.writer.patch(image_path(listing, image), json={"is_main": False})
     assert (answer.status_code, answer.json()) == (200, image)  # some image has to be the main one
-    assert refused(await tenant.writer.patch(path(listing, image), json={"alt": None})) == {
+    assert refused(await tenant.writer.patch(image_path(listing, image), json={"alt": None})) == {
         "alt": ["This field may not be null."]
     }
 
@@ -117,22 +107,58 @@ async def test_an_image_is_removed(tenant: Tenant, listing: Json) -> None:
     addresses = [image["url"], f"{image['url']}?w=160"]
     for address in addresses:
         assert (await anybody.get(address)).status_code == 200
-    answer = await tenant.writer.delete(path(listing, image))
+    answer = await tenant.writer.delete(image_path(listing, image))
     assert (answer.status_code, answer.content) == (204, b"")
-    assert (await tenant.reader.get(path(listing))).json() == [second | {"is_main": True}, third]
+    assert (await tenant.reader.get(image_path(listing))).json() == [second | {"is_main": True}, third]
 
     async def are_gone() -> bool:
         return [(await anybody.get(address)).status_code for address in addresses] == [404, 404]
 
     await eventually(are_gone, 5)
     for method in ("PATCH", "DELETE"):
-        refused(await tenant.writer.request(method, path(listing, image)), 404)
+        refused(await tenant.writer.request(method, image_path(listing, image)), 404)
+
+
+def stored(tenant: Tenant, images: list[Json]) -> list[Path]:
+    """Return the files of images in the storage of the hub, with their smaller versions."""
+    storage, ids = tenant.hub.process.folder / "media", [image["url"].rpartition("/")[2] for image in images]
+    return [file for id in ids for file in storage.glob(f"*/{id}*")]
+
+
+async def test_the_images_of_a_deleted_listing_go(tenant: Tenant, listing: Json) -> None:
+    """With their files and smaller versions, soon."""
+    images = [(await upload(tenant, listing, png(400, 300))).json() for _ in range(2)]
+    anybody = tenant.hub.client().http
+    addresses = [f"{image['url']}{query}" for image in images for query in ("", "?w=160")]
+    for address in addresses:
+        assert (await anybody.get(address)).status_code == 200
+    assert len(stored(tenant, images)) == len(addresses)
+    assert (await tenant.writer.delete(f"properties/{listing['id']}/")).status_code == 204
+
+    async def are_gone() -> bool:
+        return {(await anybody.get(address)).status_code for address in addresses} == {404}
+
+    async def are_removed() -> bool:
+        return not stored(tenant, images)
+
+    await eventually(are_gone, 5)
+    await eventually(are_removed)
+
+
+async def test_the_image_of_a_draft_is_for_everybody_who_has_its_address(tenant: Tenant) -> None:
+    """And for its smaller versions. The feed does not show the draft."""
+    draft = await made(tenant, publish_status="draft")
+    image = (await upload(tenant, draft, png(400, 300))).json()
+    assert await tenant.feed() == []
+    for address in (image["url"], f"{image['url']}?w=160"):
+        answer = await tenant.hub.client().http.get(address)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
 
 
 async def test_methods_of_an_image(tenant: Tenant, listing: Json) -> None:
     image = (await upload(tenant, listing)).json()
     for method in ("GET", "PUT", "POST"):
-        answer = await tenant.writer.request(method, path(listing, image))
+        answer = await tenant.writer.request(method, image_path(listing, image))
         assert refused(answer, 405) == {"detail": f'Method "{method}" not allowed.'}
         assert answer.headers["allow"] == "PATCH, DELETE, OPTIONS"
 
@@ -141,12 +167,12 @@ async def test_an_image_of_another_listing_or_tenant_is_not_found(
     tenant: Tenant, tenants: Tenants, listing: Json
 ) -> None:
     image, other = (await upload(tenant, listing)).json(), await made(tenant)
-    refused(await tenant.writer.patch(path(other, image), json={"alt": ""}), 404)
+    refused(await tenant.writer.patch(image_path(other, image), json={"alt": ""}), 404)
     stranger = await tenants()
-    refused(await stranger.writer.post(path(listing), json={"external_url": URL}), 404)
-    refused(await stranger.writer.delete(path(listing, image)), 404)
+    refused(await stranger.writer.post(image_path(listing), json={"external_url": URL}), 404)
+    refused(await stranger.writer.delete(image_path(listing, image)), 404)
     for text in ("x", "0", "-1", "9" * 30):
-        refused(await tenant.writer.delete(f"{path(listing)}{text}/"), 404)
+        refused(await tenant.writer.delete(f"{image_path(listing)}{text}/"), 404)
 
 
 async def test_a_listing_has_a_bounded_number_of_images(tenant: Tenant, listing: Json) -> None:

@@ -48,12 +48,29 @@ async def test_what_is_left_out_has_its_default(tenant: Tenant) -> None:
 
 
 async def test_what_the_body_may_not_set_is_ignored(tenant: Tenant, tenants: Tenants) -> None:
+    """In a new listing, and in a change."""
     other = await tenants()
-    ignored = {"id": 7, "number": 7, "owner": other.platform.id, "_id": "0" * 24, "nonsense": [1], "created_at": "2020"}
+    image = {"id": 1, "url": "https://cdn.example.com/photo.jpg", "is_main": True, "alt": ""}
+    ignored = {
+        "id": 999_999_999, "number": 999_999_999, "_id": "0" * 24, "owner": other.platform.id, "region": "northern",
+        "images": [image], "created_at": "2020-01-01T00:00:00Z", "updated_at": "2020-01-01T00:00:00Z", "nonsense": [1],
+    }  # fmt: skip
     answer = await made(tenant, **ignored)
-    assert (answer["id"] != 7, answer.get("owner")) == (True, None)
+    assert not {"owner", "region", "images", "updated_at", "nonsense"} & answer.keys()
+    assert answer["id"] != ignored["id"]
     found = await entity(tenant, answer["id"])
-    assert found["owner"] == tenant.platform.id
+    assert (found["_id"] != ignored["_id"], found["owner"], found["region"]) == (True, tenant.platform.id, "central")
+    shown = await read(tenant, answer["id"])
+    assert (shown["region"]["slug"], shown["images"]) == ("central", [])
+    assert "2020" not in (shown["created_at"][:4], shown["updated_at"][:4])
+    for method, body in (("PATCH", ignored), ("PUT", REQUIRED | ignored)):
+        changed = await tenant.writer.request(method, f"properties/{answer['id']}/", json=body | {"title": method})
+        assert changed.status_code == 200, changed.text
+        after = await entity(tenant, answer["id"])
+        kept = ("_id", "number", "owner", "region", "time")
+        assert [after[name] for name in (*kept, "title")] == [*(found[name] for name in kept), method]
+        assert after["updated_at"] > found["updated_at"]
+        assert (await read(tenant, answer["id"]))["images"] == []
 
 
 async def test_put_needs_all_required_fields_and_keeps_the_others(tenant: Tenant) -> None:

@@ -1,9 +1,13 @@
-"""Sources that a worker waits for: named pipes, into which the test writes the image when it wants."""
+"""Sources that a worker waits for: named pipes, into which the test writes the image when it wants. And workers of a
+hub that wait for the test."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -67,3 +71,29 @@ def state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+def workers_of(hub: int) -> list[int]:
+    """Return the ids of the workers that a hub with this process id has started."""
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_worker(pid, hub)]
+
+
+def is_worker(pid: int, hub: int) -> bool:
+    """Return whether a process is a worker that this hub has started."""
+    process = Path(f"/proc/{pid}")
+    try:
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent == hub and b"hub.media.worker" in (process / "cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
+
+
+@contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """Stop a worker while the block runs. It takes no processor time, and answers nothing."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # the hub has ended it
+            os.kill(worker, signal.SIGCONT)
