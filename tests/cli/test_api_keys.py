@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import httpx
 import pytest
 
 from tests.cli.conftest import CommandLine
@@ -31,6 +33,29 @@ def test_a_key_is_made_for_a_user_shown_and_revoked(served_hub: CommandLine) -> 
     assert hub("key", "revoke", "CRM sync", "--yes").last == "key CRM sync revoked"
     hub("key", "revoke", keys["site"]["_id"], "--yes")
     assert hub.json("key", "list", "--json") == []
+
+
+def account(hub: CommandLine, number: int, secret: str) -> httpx.Response:
+    """Ask the listings API for the account of a user, with a key."""
+    url = json.loads((hub.folder / "data" / "hub.json").read_text())["url"]
+    headers = {"Authorization": f"Bearer {secret}"}
+    return httpx.get(f"{url}/v1/{number}/account/", headers=headers, trust_env=False, verify=False)
+
+
+@pytest.mark.parametrize("scope", ["R", "RW"])
+def test_a_key_opens_the_listings_api_until_it_is_revoked(served_hub: CommandLine, scope: str) -> None:
+    hub, login, name = served_hub, f"lee-{scope.lower()}", f"site with {scope}"
+    hub("user", "add", login, "--generate")
+    [user] = [each for each in hub.json("user", "list", "--json") if each["login"] == login]
+    secret = hub("key", "create", name, "--user", login, "--scope", scope, "--quiet").last
+    answer = account(hub, user["number"], secret)
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert (shown["id"], shown["username"]) == (user["number"], login)
+    assert shown["key"] == {"name": name, "scope": scope, "allowed_origins": []}
+    hub("key", "revoke", name, "--yes")
+    answer = account(hub, user["number"], secret)
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid API key."})
 
 
 @pytest.mark.parametrize(

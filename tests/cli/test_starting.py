@@ -156,17 +156,52 @@ def test_a_note_of_a_hub_that_has_gone_is_removed(hub: CommandLine) -> None:
         assert list(notes.iterdir()) == []
 
 
-def test_an_unknown_variable_is_named_with_the_nearest_setting(hub: CommandLine) -> None:
-    hub.variables |= {"HUB_PROT": "1", "HUB_ZZZZZZZZ": "1", "HUB_URL": "http://127.0.0.1:9"}
+def logged_by_a_run(hub: CommandLine) -> str:
+    """Start a hub and stop it; return what it has logged."""
     server = hub.start("serve", "--port", "0")
     try:
         hub.wait_for_url(server)
     finally:
         server.terminate()
-        err = server.communicate(timeout=PATIENCE)[1].decode()
+        err: bytes = server.communicate(timeout=PATIENCE)[1]
+    return err.decode()
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_setting(hub: CommandLine) -> None:
+    hub.variables |= {"HUB_PROT": "1", "HUB_ZZZZZZZZ": "1", "HUB_URL": "http://127.0.0.1:9"}
+    err = logged_by_a_run(hub)
     assert "hub: HUB_PROT is no setting and has no effect; did you mean HUB_PORT?\n" in err
     assert "hub: HUB_ZZZZZZZZ is no setting and has no effect\n" in err
     assert "HUB_URL" not in err
+
+
+NO_MARK = "hub.running: HUB_WATERMARK is not set: images get no mark\n"
+A_KEY = ("key", "create", "site")
+
+
+def a_store(field: str) -> tuple[str, ...]:
+    return "store", "create", "houses", "--field", field
+
+
+@pytest.mark.parametrize(
+    ("made", "watermark", "is_said"),
+    [
+        (a_store("photo:Image:watermark"), "", True),
+        (A_KEY, "", True),
+        (a_store("photo:Image:watermark"), "hub.example", False),
+        (A_KEY, "hub.example", False),
+        (a_store("photo:Image"), "", False),
+    ],
+    ids=["field", "listings", "field and mark", "listings and mark", "field without"],
+)
+def test_a_start_says_that_images_get_no_mark(
+    hub: CommandLine, made: tuple[str, ...], watermark: str, is_said: bool
+) -> None:
+    """If a store has a field with `watermark`, as that of the images of listings has."""
+    hub(*made)
+    if watermark:
+        hub.variables["HUB_WATERMARK"] = watermark
+    assert (NO_MARK in logged_by_a_run(hub)) is is_said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import count
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from hub.dialects.listings.context import MOST_REGISTRATIONS, MOST_REQUESTS
+from tests.listings.answers import check_wait
 from tests.listings.support import LISTINGS
 from tests.support.engines import Database
 from tests.support.hub import PATIENCE, Hub, running_hub
@@ -32,12 +34,11 @@ async def test_a_key_is_counted_over_two_processes(database: Database, tmp_path:
             clients = [
                 await stack.enter_async_context(client(hub, authorization=f"Bearer {key}")) for hub in (one, two)
             ]
+            began = time.monotonic()
             for number in range(MOST_REQUESTS):
                 assert (await clients[number % 2].get("/amenities/")).status_code == 200
             for each in clients:
-                answer = await each.get("/amenities/")
-                assert answer.status_code == 429
-                assert 0 < int(answer.headers["retry-after"]) <= 60
+                check_wait(await each.get("/amenities/"), 60, began)
 
 
 BLOCKS: list[tuple[str, Callable[[int], str], Callable[[int], str]]] = [
@@ -50,7 +51,7 @@ BLOCKS: list[tuple[str, Callable[[int], str], Callable[[int], str]]] = [
 async def test_registrations_are_counted_by_address(
     database: Database, tmp_path: Path, own: Callable[[int], str], other: Callable[[int], str]
 ) -> None:
-    """Both steps together, of all addresses of one IPv6 network; a refused one makes nobody wait longer."""
+    """For an hour, both steps together, of all addresses of one IPv6 network; refused ones make nobody wait longer."""
     paths = ("/register/", "/register/verify/")
     async with running_hub(database, tmp_path / "hub", trusted_proxies="127.0.0.1") as hub, client(hub) as anybody:
         numbers = count()
@@ -58,14 +59,10 @@ async def test_registrations_are_counted_by_address(
         async def ask(address: Callable[[int], str], path: str) -> httpx.Response:
             return await anybody.post(path, json={}, headers={"X-Forwarded-For": address(next(numbers))})
 
+        began = time.monotonic()
         for number in range(MOST_REGISTRATIONS):
             assert (await ask(own, paths[number % 2])).status_code == 400
-        waits = []
-        for path in paths * 2:
-            answer = await ask(own, path)
-            assert answer.status_code == 429
-            waits.append(int(answer.headers["retry-after"]))
+        waits = [check_wait(await ask(own, path), 3_600, began) for path in paths * 2]
         assert waits == sorted(waits, reverse=True)
-        assert waits[0] <= 3_600
         for path in paths:
             assert (await ask(other, path)).status_code == 400

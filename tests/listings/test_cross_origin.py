@@ -5,9 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.listings.answers import NOT_PERMITTED, check
+from stores.records import now_ms
+from tests.listings.answers import INVALID_KEY, NOT_PERMITTED, check
 from tests.listings.support import Tenant, Tenants, new_key
-from tests.support.hub import Hub
+from tests.platform.answers import good
+from tests.support.hub import Hub, eventually
 
 SITE = "https://Example.com:8443"
 ASKS = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
@@ -132,6 +134,43 @@ async def test_a_preflight_request_is_for_the_keys_of_the_user(hub: Hub, tenants
     assert await ask(anybody, path, "https://evil.example") is None
     await new_key(hub, alone.platform.id, alone.number, "R", "example.org", expires=2**52)
     assert await ask(anybody, path, "https://example.org") == "https://example.org"
+
+
+@pytest.fixture
+async def keyless(hub: Hub) -> tuple[str, int]:
+    """The id and the number of a user who has no key yet."""
+    user = await hub.as_user()
+    return user.id, (await hub.admin.see("users", user.id))["number"]
+
+
+async def test_a_preflight_request_is_not_for_keys_that_have_expired(
+    hub: Hub, tenants: Tenants, keyless: tuple[str, int]
+) -> None:
+    user, number = keyless
+    path, anybody, expires = f"/{number}/properties/", tenants.client(), now_ms() + 3_000
+    named = await new_key(hub, user, number, "R", "example.com", expires=expires)
+    assert await ask(anybody, path, "https://example.com") == "https://example.com"
+    await new_key(hub, user, number, "R", expires=expires)
+    assert await ask(anybody, path, "https://example.com") == "*"
+
+    async def is_refused() -> bool:
+        return await ask(anybody, path, "https://example.com") is None
+
+    await eventually(is_refused)
+    answer = await tenants.client(named).get(path, headers={"Origin": "https://example.com"})
+    check(answer, 401, INVALID_KEY)
+
+
+@pytest.mark.parametrize(("hosts", "allowed"), [((), "*"), (("example.com",), "https://example.com")])
+async def test_a_preflight_request_is_not_for_the_keys_of_a_disabled_user(
+    hub: Hub, tenants: Tenants, keyless: tuple[str, int], hosts: tuple[str, ...], allowed: str
+) -> None:
+    user, number = keyless
+    path, anybody = f"/{number}/properties/", tenants.client()
+    await new_key(hub, user, number, "R", *hosts)
+    for disabled, expected in ((False, allowed), (True, None), (False, allowed)):
+        good(await hub.admin.patch(f"/users/{user}", {"disabled": disabled}))
+        assert await ask(anybody, path, "https://example.com") == expected
 
 
 async def test_a_preflight_request_without_a_user(tenants: Tenants, tenant: Tenant) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hub.dialects.listings.filters import INVALID_TIME
 from tests.listings.answers import check
 from tests.listings.support import Tenant, Tenants
+from tests.support.hub import StartHub
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
@@ -49,13 +51,22 @@ async def test_it_is_paged(tenant: Tenant) -> None:
     assert sorted(found) == [entity["number"] for entity in made]
 
 
-async def test_deletions_are_kept_for_a_time(tenant: Tenant) -> None:
-    now = datetime.now(UTC)
-    text = "Deletions are kept for 90 days (HUB_TOMBSTONE_DAYS): read the whole feed instead."
-    old = now - timedelta(days=90, seconds=1)
-    answer = await tenant.reader.get("properties/deleted/", params={"updated_after": f"{old:%Y-%m-%dT%H:%M:%S}Z"})
+async def check_limit(tenant: Tenant, days: int) -> None:
+    """Check that readers may ask for the deletions of so many days, and not of a second more."""
+    limit = datetime.now(UTC) - timedelta(days=days)
+    text = f"Deletions are kept for {days} days (HUB_TOMBSTONE_DAYS): read the whole feed instead."
+    old, recent = (f"{time:%Y-%m-%dT%H:%M:%S}Z" for time in (limit - timedelta(seconds=1), limit + timedelta(hours=1)))
+    answer = await tenant.reader.get("properties/deleted/", params={"updated_after": old})
     check(answer, 400, {"updated_after": [text]})
+    assert await deleted(tenant, updated_after=recent) == []
+
+
+async def test_deletions_are_kept_for_a_time(tenant: Tenant) -> None:
+    await check_limit(tenant, 90)
     wrong = await tenant.reader.get("properties/deleted/", params={"updated_after": "then"})
     check(wrong, 400, {"updated_after": [INVALID_TIME]})
-    recent = now - timedelta(days=89)
-    assert await deleted(tenant, updated_after=f"{recent:%Y-%m-%dT%H:%M:%S}Z") == []
+
+
+async def test_the_time_is_a_setting(sqlite_hub: StartHub) -> None:
+    async with aclosing(Tenants(await sqlite_hub(tombstone_days=7))) as tenants:
+        await check_limit(await tenants(), 7)

@@ -15,7 +15,7 @@ from stores.fields.media import MEMBERS
 from stores.records import Entity
 from tests.media.uploading import FILES_HOST, PDF, png, read, upload, uploaded
 from tests.platform.answers import refused
-from tests.support.hub import Client, Hub, entity_of, eventually
+from tests.support.hub import Client, Hub, StartHub, entity_of, eventually
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
@@ -123,6 +123,21 @@ async def test_a_bad_upload_is_refused_by_name(
     answer = await user.request("POST", f"/{albums}/{album['_id']}/files/{field}", **request_)
     assert [*refused(answer, status)] == ([named] if named else [])
     assert (await user.see(albums, album["_id"]))["_rev"] == 1
+
+
+async def test_no_field_takes_images_of_more_than_15_mb(sqlite_hub: StartHub) -> None:
+    """Whatever its `max_bytes` allows. A field of other files is not concerned."""
+    hub = await sqlite_hub()
+    kinds = {"cover": "Image", "scan": "File"}
+    fields = [{"id": name, "type": kind, "max_bytes": 20_000_000} for name, kind in kinds.items()]
+    albums, user, image = await hub.define(fields=fields), await hub.as_user(), png()
+    largest = image + bytes(15_000_000 - len(image))
+    album = await user.make(albums)
+    answer = await upload(user, albums, album["_id"], "cover", largest + b"x")
+    assert refused(answer, 413) == {"file": ["The file must not exceed 15000000 bytes."]}
+    assert (await user.see(albums, album["_id"]))["_rev"] == 1
+    await uploaded(user, albums, album["_id"], "cover", largest)
+    await uploaded(user, albums, album["_id"], "scan", largest + b"x")
 
 
 async def test_only_who_may_change_the_entity_may_upload(hub: Hub, user: Client, other: Client, albums: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import logging
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,6 +62,27 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
     assert message["to"] == "ann@example.com"
     assert message.get_content() == "Guten Tag\n"
+
+
+async def test_without_a_server_the_log_says_in_which_file_a_mail_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hub.mail")
+    outbox, addresses = tmp_path / "outbox", ("ann@example.com", "bob@example.com")
+    async with running(Mailer(None, outbox, "hub@example.com")) as mailer:
+        for address in addresses:
+            mailer.send(address, "Hello", f"Guten Tag, {address}\n")
+
+        async def logged() -> list[str]:
+            said = [record.getMessage() for record in caplog.records if record.name == "hub.mail"]
+            return said if len(said) == len(addresses) else []
+
+        said = await eventually(logged)
+    for address, text in zip(addresses, said, strict=True):
+        path = Path(text.removeprefix("a mail is in "))
+        assert text == f"a mail is in {outbox / path.name}"
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        assert (message["to"], message.get_content()) == (address, f"Guten Tag, {address}\n")
 
 
 @pytest.mark.parametrize(

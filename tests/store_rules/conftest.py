@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hub import running
 from hub.app import assemble
 from hub.settings import Settings
 from tests.platform.answers import definition_of, good
@@ -83,12 +84,17 @@ async def connected(hub: Hub, beacon: Beacon) -> AsyncIterator[Connect]:
         yield connect
 
 
+def assembled(database: Database, folder: Path, **settings: Any) -> running.Hub:
+    """Return the parts of a hub in this process, which does not run yet."""
+    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
+    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
+    return assemble(Settings(data_dir=folder, **secrets, **settings))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 async def racing(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Racing]:
     """The parts of a hub in this process, on a prepared database of the test's own."""
     await prepare_database(database)
-    url = database.location if database.kind == "mongodb" else f"sqlite:///{database.location}"
-    secrets = {"admin_password": ADMIN_PASSWORD, "database_url": url, "secret_key": SECRET_KEY}
-    hub = assemble(Settings(data_dir=tmp_path, **secrets))  # type: ignore[arg-type]
+    hub = assembled(database, tmp_path)
     async with hub.run():
         yield Racing(hub, await hub.resolver.resolve(hub.control_token), monkeypatch)

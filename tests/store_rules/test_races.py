@@ -5,38 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 import pytest
 
 from hub.services.store_rules.images import MOST_IMAGES
-from stores.records import Entity
 from tests.platform.answers import good, refused
 from tests.store_rules.conftest import Connect
 from tests.support.hub import Client, Hub, unique
 from tests.support.listings import listing
-from tests.support.live import Beacon, Event
+from tests.support.live import Beacon
+from tests.support.main_images import check_states
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
 STORE = "property_images"
 RACERS = 200
-
-
-def states(images: list[Entity], events: list[Event]) -> Iterator[dict[str, bool]]:
-    """Yield for each commit which images there are after it, and which of them is the main one, as its events tell."""
-    state = {image["_id"]: image["is_main"] for image in images}
-    for _, commit in groupby(events, lambda event: event.get("commit", event["position"])):
-        changes = list(commit)
-        assert "commit" not in changes[-1] or changes[-1]["last"]
-        for event in changes:
-            if event["op"] == "remove":
-                del state[event["_id"]]
-            else:
-                state[event["_id"]] = event["entity"]["is_main"]
-        yield dict(state)
 
 
 async def test_racing_writers_leave_one_main_image_at_each_commit(
@@ -74,8 +58,7 @@ async def test_racing_writers_leave_one_main_image_at_each_commit(
     assert {*statuses} <= {200, 404}, statuses
     await client.caught_up(beacon)
     for before, watch, place in zip(began, watches, (one, other), strict=True):
-        for state in states(before, watch.take()):
-            assert [*state.values()].count(True) == (1 if state else 0), state
+        check_states(before, watch.take())
         left = await user.list(STORE, {"property": place["_id"]})
         assert {each["_id"]: each for each in left} == watch.view
 

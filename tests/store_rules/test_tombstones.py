@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -10,16 +11,22 @@ import pytest
 
 from hub.http.errors import RequestFailed
 from hub.services.batch import BatchRequest, Method
-from hub.services.listings.tombstones import TOMBSTONES
+from hub.services.listings.tombstones import TOMBSTONES, sweep_tombstones
+from hub.services.stamping import own_entity
 from stores.parse_operators import parse_change
+from stores.protocol import Insert
 from stores.query import EVERYTHING, Equal, Query
 from stores.records import Entity, now_ms
-from tests.support.listings import listing
+from tests.store_rules.conftest import assembled
+from tests.support.engines import Database
+from tests.support.hub import eventually
+from tests.support.listings import listing, prepare_database
 from tests.support.racing import Racing
 
 pytestmark = pytest.mark.gate("sqlite", "mongodb")
 
 STORE = "properties"
+DAY = 86_400_000
 
 
 async def made(racing: Racing, **fields: Any) -> Entity:
@@ -184,3 +191,39 @@ async def test_one_order_of_listings_and_tombstones(racing: Racing) -> None:
     assert (await racing.see(STORE, other["_id"]))["updated_at"] > marks[-1]
     await service.delete(me, STORE, other["_id"], None)
     await note(2)
+
+
+async def test_a_tombstone_is_kept_for_a_number_of_days(racing: Racing) -> None:
+    entity = await made(racing)
+    await entities(racing).delete(racing.principal, STORE, entity["_id"], None)
+    hub, now = racing.hub, now_ms()
+    for days in (90, 7):
+        await sweep_tombstones(hub.engine, hub.registry, days, now + days * DAY - 60_000)
+    assert await tombs(racing) == {1: None}
+    await sweep_tombstones(hub.engine, hub.registry, 7, now + 7 * DAY + 60_000)
+    assert await tombs(racing) == {}
+
+
+@pytest.mark.parametrize(("settings", "days"), [({}, 90), ({"tombstone_days": 7}, 7)], ids=["default", "a week"])
+async def test_old_tombstones_are_swept(
+    database: Database, tmp_path: Path, settings: Mapping[str, int], days: int
+) -> None:
+    """Also when they are more than the hub removes at once. Younger ones stay."""
+    await prepare_database(database)
+    hub = assembled(database, tmp_path, **settings)
+    hub.settings = hub.settings.model_copy(update={"sweep_interval": 0.01})
+    limit = now_ms() - days * DAY
+    ages = [*[limit - 60_000] * 1_500, limit + 600_000]
+    stones = [own_entity({"number": n, "at": at * 1_000, "publish_status": None}) for n, at in enumerate(ages)]
+
+    async def left() -> list[int]:
+        return [each["number"] for each in await hub.engine.entities(TOMBSTONES.name, Query())]
+
+    async def is_swept() -> bool:
+        return await left() == [1_500]
+
+    async with hub.run():
+        await hub.engine.commit([Insert(TOMBSTONES.name, stone) for stone in stones], None)
+        await eventually(is_swept)
+        await sweep_tombstones(hub.engine, hub.registry, days, now_ms())
+        assert await is_swept()
