@@ -59,7 +59,7 @@ async def test_without_a_server_mails_are_files_for_the_owner_alone(tmp_path: Pa
         [path] = await eventually(written)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
-    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    message = email.message_from_bytes(await asyncio.to_thread(path.read_bytes), policy=email.policy.default)
     assert message["to"] == "ann@example.com"
     assert message.get_content() == "Guten Tag\n"
 
@@ -81,7 +81,7 @@ async def test_without_a_server_the_log_says_in_which_file_a_mail_is(
     for address, text in zip(addresses, said, strict=True):
         path = Path(text.removeprefix("a mail is in "))
         assert text == f"a mail is in {outbox / path.name}"
-        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        message = email.message_from_bytes(await asyncio.to_thread(path.read_bytes), policy=email.policy.default)
         assert (message["to"], message.get_content()) == (address, f"Guten Tag, {address}\n")
 
 
@@ -109,7 +109,7 @@ async def test_a_mail_goes_to_one_address(tmp_path: Path, several: str) -> None:
             return [path for path in outbox.glob("*.eml") if path.stat().st_size] if outbox.exists() else []
 
         [path] = await eventually(written)
-    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    message = email.message_from_bytes(await asyncio.to_thread(path.read_bytes), policy=email.policy.default)
     assert message["to"] == "ann@example.com"
 
 
