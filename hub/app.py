@@ -238,7 +238,9 @@ def assemble(settings: Settings) -> Hub:
         credentials=credentials,
         second_factors=factors,
         resets=PasswordReset(accounts, credentials, engine, resolver, key.key, mailer, reset_page_of(settings)),
-        registration=Registration(engine, issuer, key.key, mailer, settings.register_code_seconds),
+        registration=Registration(
+            engine, issuer, entities.group_paths, key.key, mailer, settings.register_code_seconds
+        ),
         mailer=mailer,
         fetcher=fetcher,
         image_workers=workers,

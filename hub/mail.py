@@ -28,6 +28,9 @@ MOST_MAILS: Final[Annotated[int, Limit("process", "mails", "the mail is dropped 
 MOST_FILES: Final[Annotated[int, Limit("outbox", "files", "the oldest goes")]] = 1_000
 """Mails in the outbox folder."""
 
+SENDERS: Final = 4
+"""Mails that are sent at once."""
+
 TRIES: Final = 5
 FIRST_PAUSE: Final = 1.0
 SEND_SECONDS: Final = 30.0
@@ -60,6 +63,19 @@ class SmtpServer:
         return cls(host, port or default, unquote(parts.username or ""), unquote(parts.password or ""), encrypted)
 
 
+@dataclass(slots=True)
+class _Mail:
+    """A mail, and how often it was tried."""
+
+    message: EmailMessage
+    tries: int = 0
+
+
+def _code_of(error: aiosmtplib.SMTPResponseException | aiosmtplib.SMTPRecipientsRefused) -> int:
+    """Return the code of the answer. A mail has one recipient."""
+    return error.recipients[0].code if isinstance(error, aiosmtplib.SMTPRecipientsRefused) else error.code
+
+
 class Mailer:
     """Queues and sends mails. If `server` is None, mails become files in `outbox`, readable by its owner only."""
 
@@ -68,7 +84,9 @@ class Mailer:
         self._target = f"{server.host}:{server.port}" if server else str(outbox)
         self._outbox = outbox
         self._sender = sender
-        self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(MOST_MAILS)
+        self._waiting: asyncio.Queue[_Mail] = asyncio.Queue()
+        self._paused = 0
+        """Mails that are to be tried again, and do not wait in the queue yet."""
 
     def send(self, to: str, subject: str, text: str) -> None:
         """Queue a mail and return at once."""
@@ -81,35 +99,51 @@ class Mailer:
         # Links must not be wrapped, so that they can be copied from the mail's source or from an outbox file.
         plain = "8bit" if self._server is None else "7bit" if text.isascii() else None
         message.set_content(text, cte=plain)
-        try:
-            self._waiting.put_nowait(message)
-        except asyncio.QueueFull:
+        if self._waiting.qsize() + self._paused < MOST_MAILS:
+            self._waiting.put_nowait(_Mail(message))
+        else:
             log.error("a mail is dropped: %s are waiting to be sent", MOST_MAILS)
 
     async def run(self) -> None:
-        """Send the queued mails one by one, until cancelled."""
-        while True:
-            message = await self._waiting.get()
-            await self._deliver(message)
+        """Send the queued mails, until cancelled: some at once, so that a slow mailbox holds up no others."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1 if self._server is None else SENDERS):
+                group.create_task(self._send_all())
 
-    async def _deliver(self, message: EmailMessage) -> None:
-        for attempt in range(TRIES):
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._hand_over(message)
-                return
-            except aiosmtplib.SMTPResponseException as error:
-                if error.code >= 500:  # permanent failure
-                    log.error("a mail was refused by the mail server %s: %s", self._target, error.code)
-                    return
-                log.warning("a mail is not yet taken by the mail server %s: %s", self._target, error.code)
-            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-                log.warning("a mail could not be sent by %s: %s", self._target, type(error).__name__)
-            except Exception as error:  # whatever happens, the mails behind this one must be sent
-                log.error("a mail cannot be sent and is dropped: %s", type(error).__name__)
-                return
-            await asyncio.sleep(FIRST_PAUSE * 2**attempt)
-        log.error("a mail is given up after %s attempts", TRIES)
+    async def _send_all(self) -> None:
+        while True:
+            mail = await self._waiting.get()
+            if await self._is_settled(mail.message):
+                continue
+            mail.tries += 1
+            if mail.tries < TRIES:
+                self._paused += 1
+                asyncio.get_running_loop().call_later(FIRST_PAUSE * 2 ** (mail.tries - 1), self._again, mail)
+            else:
+                log.error("a mail is given up after %s attempts", TRIES)
+
+    def _again(self, mail: _Mail) -> None:
+        self._paused -= 1
+        self._waiting.put_nowait(mail)
+
+    async def _is_settled(self, message: EmailMessage) -> bool:
+        """Hand the mail over. Return False if that failed, and may succeed later."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._hand_over(message)
+        except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
+            code = _code_of(error)
+            if code >= 500:  # permanent failure
+                log.error("a mail was refused by the mail server %s: %s", self._target, code)
+                return True
+            log.warning("a mail is not yet taken by the mail server %s: %s", self._target, code)
+            return False
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            log.warning("a mail could not be sent by %s: %s", self._target, type(error).__name__)
+            return False
+        except Exception as error:  # whatever happens, the mails behind this one must be sent
+            log.error("a mail cannot be sent and is dropped: %s", type(error).__name__)
+        return True
 
     async def _hand_over(self, message: EmailMessage) -> None:
         server = self._server

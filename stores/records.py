@@ -159,6 +159,11 @@ class Change:
             size += getsizeof(after)
         self.size = size
 
+    def may_have_had(self, text: str) -> bool:
+        """Return whether the entity before may contain a text, which JSON writes as it is; without parsing it."""
+        before = self._before
+        return text in before if isinstance(before, str) else before is not None
+
     # JSON text is parsed on first access: most changes have no subscriber.
     @property
     def before(self) -> Entity | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import FormData, MutableHeaders
+from starlette.datastructures import FormData, Headers, MutableHeaders
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
 from hub.dialects.base import CallerChanged, Resolve, has_changed
@@ -26,6 +26,10 @@ _CHARSET: Final = re.compile(r";\s*charset\s*=(?!\s*\"?utf-?8\"?\s*(?:;|$))", re
 _ANY_CHARSET: Final = re.compile(r";\s*charset\s*=\s*(\"[^\"]*\"|[^;]*)", re.IGNORECASE)
 _KEPT: Final = "hub.form"
 """Scope key for the form of a call that is authorised again."""
+
+
+SPOOLED_BYTES: Final = 65_536
+"""Bytes of each file of a form that stay in memory until there are more."""
 
 
 class InvalidForm(BadRequest):
@@ -45,6 +49,41 @@ class FormLimits:
     fields: int = 100
     files: int = 10
     field_bytes: int = 65_536
+
+
+class FilesToDisk(MultiPartParser):
+    """A parser of multipart forms. `release` is called with the number of bytes that have gone to the disk."""
+
+    spool_max_size = SPOOLED_BYTES
+
+    def __init__(
+        self,
+        headers: Headers,
+        pieces: AsyncGenerator[bytes, None],
+        limits: FormLimits,
+        release: Callable[[int], None],
+    ) -> None:
+        super().__init__(
+            headers,
+            self._released(pieces),
+            max_files=limits.files,
+            max_fields=limits.fields,
+            max_part_size=limits.field_bytes,
+        )
+        self._release = release
+        self._written = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        super().on_part_data(data, start, end)
+        if self._current_part.file is not None:
+            self._written += end - start
+
+    async def _released(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces. The parser has written the files in one when it asks for the next one."""
+        async for piece in pieces:
+            yield piece
+            self._release(self._written)
+            self._written = 0
 
 
 def media_type(call: Call) -> str:
@@ -94,13 +133,7 @@ async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: s
     parser: MultiPartParser | FormParser
     match media_type(call):
         case "multipart/form-data":
-            parser = MultiPartParser(
-                headers,
-                pieces,
-                max_files=limits.files,
-                max_fields=limits.fields,
-                max_part_size=limits.field_bytes,
-            )
+            parser = FilesToDisk(headers, pieces, limits, call.release)
         case "application/x-www-form-urlencoded":
             parser = FormParser(headers, pieces, max_fields=limits.fields, max_part_size=limits.field_bytes)
         case _:

@@ -19,7 +19,7 @@ from hub.http.cookies import cookie_value
 from hub.http.errors import BadRequest, BodyTooLarge, ClientGone, TooSlow, UnsupportedCoding
 from hub.http.headers import first_headers
 from hub.http.inflate import find_coding, inflate, joined
-from hub.http.scope import BODY, CHARGE
+from hub.http.scope import BODY, CHARGE, RELEASE
 from stores.bounds import Limit
 
 T = TypeVar("T")
@@ -178,6 +178,12 @@ class Call:
             if size > limit.largest:
                 raise limit.refusal(as_array=False)
             yield piece
+
+    def release(self, size: int) -> None:
+        """Say that so many bytes of the body are not in memory any more."""
+        release: Callable[[int], None] | None = self.scope.get(RELEASE)
+        if release is not None:
+            release(size)
 
     async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`. If the client disconnects first, cancel it, wait for its end and raise

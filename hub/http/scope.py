@@ -12,6 +12,10 @@ needs no timeout (measured: a timeout that never fires costs 10 µs)."""
 CHARGE = "hub.charge"
 """Scope key of the function that counts bytes held for a request. It raises Overloaded beyond the limit."""
 
+RELEASE = "hub.release"
+"""Scope key of the function that gives back bytes which are not held any more. The end of the answer gives back the
+rest."""
+
 PEER = "hub.peer"
 """Scope key of the `hub.http.connections.Peer` that the hub's own server counts the connection for."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,11 @@ class ReadyFile:
     type: str
     size: int
     image: ImageInfo | None = None
+
+
+Present = Callable[[], Awaitable[UploadTarget]]
+"""Returns the target for the caller's rights once the file is stored. Raises what refuses a caller who has lost
+them."""
 
 
 class MediaService:
@@ -158,10 +163,13 @@ class MediaService:
             raise BadRequest("url", NOT_FETCHED) from error
         return Upload(path, unquote(urlsplit(fetched.url).path), fetched.type)
 
-    async def attach(self, target: UploadTarget, ready: ReadyFile, revs: Revisions | None) -> tuple[bytes, int, str]:
+    async def attach(
+        self, target: UploadTarget, ready: ReadyFile, revs: Revisions | None, present: Present | None = None
+    ) -> tuple[bytes, int, str]:
         """Store the file and give it to the entity: it is durable before the entity has it. Return the entity's JSON
-        text and revision, and the value's URL. Raises StorageFull, and the errors of a change."""
+        text and revision, and the value's URL. Raises StorageFull, and the errors of a change and of `present`."""
         async with self._stored(target, ready) as record:
+            target = target if present is None else await present()
             text, rev = await self._entities.change_files(
                 target.principal,
                 target.view.store,
@@ -173,10 +181,13 @@ class MediaService:
             )
         return text, rev, str(record.value["url"])
 
-    async def create(self, target: UploadTarget, ready: ReadyFile, body: Entity) -> tuple[bytes, int]:
+    async def create(
+        self, target: UploadTarget, ready: ReadyFile, body: Entity, present: Present | None = None
+    ) -> tuple[bytes, int]:
         """Store the file, and create an entity with it in one commit. `body` has the other fields. Return the entity's
-        JSON text and revision. Raises StorageFull, and the errors of a creation."""
+        JSON text and revision. Raises StorageFull, and the errors of a creation and of `present`."""
         async with self._stored(target, ready) as record:
+            target = target if present is None else await present()
             value = [record.value] if target.field.many else record.value
             return await self._entities.create_with_file(
                 target.principal,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from hub.media.ranges import check_not_modified, range_of
 from hub.media.reading import PIECE, pieces_of
 from hub.media.records import FileRecord
 from hub.media.storage import Storage
-from hub.media.sweeping import MediaKeeper
+from hub.media.sweeping import MediaKeeper, Moved, Report
 from hub.media.thumbnails import Thumbnails
 from stores.errors import NotFound, StoreError
 from stores.records import now_ms
@@ -168,12 +169,22 @@ def disposition_of(record: FileRecord) -> str:
 
 async def check(context: MediaContext, call: Call, principal: Principal) -> Answer:
     require_admin(principal)
-    return json_answer({"success": True, **asdict(await context.keeper.check(remove=False))})
+    return await _commanded(context, call, partial(context.keeper.check, remove=False))
 
 
 async def sweep(context: MediaContext, call: Call, principal: Principal) -> Answer:
     require_admin(principal)
-    return json_answer({"success": True, **asdict(await context.keeper.check(remove=True))})
+    return await _commanded(context, call, partial(context.keeper.check, remove=True))
+
+
+async def _commanded(context: MediaContext, call: Call, command: Callable[[], Awaitable[Report | Moved]]) -> Answer:
+    """Return the answer to a command, which ends when the client goes. Raises Conflict while another one runs."""
+
+    async def run() -> Report | Moved:
+        async with context.keeper.commanding():
+            return await command()
+
+    return json_answer({"success": True, **asdict(await call.while_connected(run()))})
 
 
 async def move(context: MediaContext, call: Call, principal: Principal) -> Answer:
@@ -182,7 +193,7 @@ async def move(context: MediaContext, call: Call, principal: Principal) -> Answe
     url = body.get("url") if isinstance(body, dict) else None
     if not isinstance(url, str):
         raise BadRequest("url", "Must be the URL of a storage, as HUB_MEDIA_URL takes it.")
-    return json_answer({"success": True, **asdict(await context.keeper.move(url))})
+    return await _commanded(context, call, partial(context.keeper.move, url))
 
 
 def require_admin(principal: Principal) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -22,12 +22,15 @@ from obstore.store import LocalStore, S3Store
 from stores.bounds import Limit
 from stores.errors import CannotOpen, NotFound, StorageFull, StoreError, Unavailable
 from stores.fields.media import FILE_ID
+from stores.read_turns import READER
 from stores.threads import in_thread
+from stores.turns import FairSemaphore
 
 PART: Final = 5_242_880
 """Bytes of one part of an upload to a bucket, the fewest that S3 takes. Two of them are in memory at a time."""
 PUT_AT_ONCE: Final = 8
-"""Files that are stored at once; others wait."""
+"""Files that are stored at once, half of them of one user; others wait."""
+PUT_WAIT_SECONDS: Final[Annotated[int, Limit("file", "seconds until it is stored", "503")]] = 60
 
 STORAGE_SECONDS: Final[Annotated[int, Limit("request to the storage of files", "seconds", "503")]] = 30
 """Seconds for one request, and for all of its repetitions."""
@@ -55,7 +58,7 @@ class Storage:
     def __init__(self, bucket: S3Store | None = None, folder: Path | None = None) -> None:
         self._bucket = bucket
         self._folder = folder
-        self._putting = asyncio.Semaphore(PUT_AT_ONCE)
+        self._putting = FairSemaphore(PUT_AT_ONCE, PUT_AT_ONCE // 2)
 
     @classmethod
     def at(cls, url: str) -> Storage:
@@ -96,8 +99,15 @@ class Storage:
                 raise Unavailable("the storage of files belongs to the hub of another database")
 
     async def put(self, key: str, path: Path) -> None:
-        """Store a file. It is durable on return."""
-        async with self._putting:
+        """Store a file. It is durable on return. Users take turns."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(PUT_WAIT_SECONDS):
+                    await stack.enter_async_context(self._putting.slot(READER.get()))
+            except TimeoutError:
+                raise Unavailable("the storage of files is slow, and others wait for it").at(
+                    "PUT_WAIT_SECONDS"
+                ) from None
             await self._put(key, path)
 
     async def _put(self, key: str, path: Path) -> None:

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -24,8 +24,8 @@ from hub.media.thumbnails import Thumbnails, keys_of
 from hub.services.registry import StoreRegistry
 from hub.services.walking import each_entity
 from stores.bounds import Limit
-from stores.errors import CannotOpen, ConsumerBehind, InvalidQuery, NotFound, StoreError
-from stores.fields.media import FILE_ID, files_of
+from stores.errors import CannotOpen, Conflict, ConsumerBehind, InvalidQuery, NotFound, StoreError
+from stores.fields.media import FILE_ID, URL, files_of
 from stores.options import ConsumerOptions
 from stores.protocol import Engine, Write
 from stores.query import Equal, In, Query
@@ -104,6 +104,7 @@ class MediaKeeper:
         self._thumbnails = thumbnails
         self._lost = lost
         self._interval = interval
+        self._is_commanded = False
 
     # Following the feed.
 
@@ -126,7 +127,8 @@ class MediaKeeper:
         for change in changes:
             if change.op == "lost":
                 await self._compare_later()
-            elif change.op != "insert" and self._may_have_files(change.store):
+            elif change.op != "insert" and change.may_have_had(URL):
+                # Whatever the definition says now: a field that was one of files may have become another.
                 gone = ids_in(change.before) - ids_in(change.after)
                 if gone:
                     writes.append(self._records.losing(change.id, sorted(gone)))
@@ -135,24 +137,26 @@ class MediaKeeper:
             self._lost.set()
 
     async def _compare_later(self) -> None:
-        """Note that all files must be compared with their entities, an hour from now: entities that another program
-        takes away may be back until then, as when it restores a collection."""
+        """Note that all files must be compared with their entities, an hour from now unless it is due before: entities
+        that another program takes away may be back until then, as when it restores a collection."""
         log.warning("changes were missed: all files will be compared with their entities")
-        await self._engine.stored_constant(COMPARED, str(now_ms() + HOUR), replace=True)
+        now = now_ms()
+        if not now < await self._comparison_due() <= now + HOUR:  # one that is going on may have passed what is missed
+            await self._engine.stored_constant(COMPARED, str(now + HOUR), replace=True)
         self._lost.set()
 
     async def _make_up(self) -> None:
-        """Compare all files with their entities, if that is due."""
-        due = int(await self._engine.stored_constant(COMPARED, "0"))
+        """Compare all files with their entities, if that is due. Changes that are missed meanwhile make it due
+        again."""
+        due = await self._comparison_due()
         if 0 < due <= now_ms():
             await self._compare(Report(removed=True))
-            await self._engine.stored_constant(COMPARED, "0", replace=True)
+            if await self._comparison_due() == due:
+                await self._engine.stored_constant(COMPARED, "0", replace=True)
 
-    def _may_have_files(self, store: str) -> bool:
-        try:
-            return bool(self._registry.get(store).file_fields)
-        except NotFound:  # it has just been deleted, or this process does not know it yet
-            return True
+    async def _comparison_due(self) -> int:
+        """Return the Unix ms from which on the files must be compared; 0 if they need not."""
+        return int(await self._engine.read_constant(COMPARED) or 0)
 
     # Removing.
 
@@ -195,6 +199,17 @@ class MediaKeeper:
         await self._records.forget(record)
 
     # Commands.
+
+    @asynccontextmanager
+    async def commanding(self) -> AsyncIterator[None]:
+        """Hold the turn of a command while the block runs. Raises Conflict while another one runs in this process."""
+        if self._is_commanded:
+            raise Conflict("another command looks after the files: wait for its end")
+        self._is_commanded = True
+        try:
+            yield
+        finally:
+            self._is_commanded = False
 
     async def check(self, *, remove: bool) -> Report:
         """Compare entities, records and storage. With `remove`, remove what nothing has. What is younger than an hour

@@ -190,10 +190,15 @@ class ClientConnection(HttpToolsProtocol):
         if self._peer is not None and not self._all.take(self._peer, size):
             raise too_much()
 
+    def _release(self, size: int) -> None:
+        """Give back bytes of the current request that are not held any more."""
+        size = min(size, self._charged)
+        self._charged -= size
+        if size and self._peer is not None:
+            self._all.give_back(self._peer, size)
+
     def _discharge(self) -> None:
-        if self._charged and self._peer is not None:
-            self._all.give_back(self._peer, self._charged)
-        self._charged = 0
+        self._release(self._charged)
 
     # Writing.
 

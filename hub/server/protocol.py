@@ -15,7 +15,7 @@ from websockets.http11 import MAX_LINE_LENGTH
 
 from hub.http.connections import CROWD
 from hub.http.errors import BadRequest, HeadTooLarge, HubError, Overloaded, WrongWebSocketVersion
-from hub.http.scope import BODY, CHARGE, PEER, WHOLE_ANSWER
+from hub.http.scope import BODY, CHARGE, PEER, RELEASE, WHOLE_ANSWER
 from hub.server.connection import UNWANTED_SECONDS, ClientConnection
 from hub.server.cycle import HubCycle
 from hub.server.heads import WEBSOCKET_VERSION, decoded, fault, is_handshake, target_of, values, without_offer
@@ -71,6 +71,7 @@ class HubHttpProtocol(ClientConnection):
         if self.scope is not None:
             # Breaks a reference cycle between scope and connection, which only the garbage collector would free, later.
             self.scope.pop(CHARGE, None)  # type: ignore[misc]
+            self.scope.pop(RELEASE, None)  # type: ignore[misc]
 
     # Reading.
 
@@ -298,6 +299,7 @@ class HubHttpProtocol(ClientConnection):
         scope["query_string"] = url.query or b""
         scope["extensions"] = EXTENSIONS
         scope[CHARGE] = self._charge
+        scope[RELEASE] = self._release
         scope[PEER] = self._peer
 
     def _begin(self, cycle: HubCycle) -> None:

@@ -27,6 +27,7 @@ from auth.system_stores import KEYS
 from hub.http.errors import BadRequest
 from hub.mail import Mailer
 from hub.services import expectations as expect
+from hub.services.group_paths import GroupPathKeeper
 from hub.services.holders import no_room
 from hub.services.keys import STORE, KeyIssuer, NewKey
 from hub.services.logins import find_user, spellings
@@ -35,7 +36,7 @@ from hub.services.violations import raise_violations
 from stores.bounds import Limit
 from stores.errors import DuplicateValue, NotAsExpected, StoreError, Unavailable
 from stores.protocol import DeleteMany, Engine, Insert, Procedure, Step, Steps, Upsert, Write, do, find
-from stores.query import Compare, Equal, In, Query
+from stores.query import And, Compare, Equal, In, Query
 from stores.records import Entity, new_id, now_ms
 from stores.schema import StoreDefinition
 
@@ -99,9 +100,18 @@ class Account:
 class Registration:
     """`seconds`: how long a code is valid."""
 
-    def __init__(self, engine: Engine, issuer: KeyIssuer, key: SecretKey, mailer: Mailer, seconds: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        issuer: KeyIssuer,
+        group_paths: GroupPathKeeper,
+        key: SecretKey,
+        mailer: Mailer,
+        seconds: int,
+    ) -> None:
         self._engine = engine
         self._issuer = issuer
+        self._group_paths = group_paths
         self._key = key
         self._mailer = mailer
         self._seconds = seconds
@@ -166,7 +176,8 @@ class Registration:
         """
         checked, violations = KEYS.check_new({"name": name, "kind": LISTINGS})
         raise_violations(violations)
-        return await retry_unexpected(lambda: self._verify(_searchable(login), code, checked))
+        with self._group_paths.stamping():
+            return await retry_unexpected(lambda: self._verify(_searchable(login), code, checked))
 
     async def _verify(self, login: str, code: str, fields: Entity) -> tuple[str, Entity]:
         account = await self._account(login)
@@ -239,10 +250,11 @@ class Registration:
 
     async def sweep(self, now: int) -> None:
         """Remove the records that have lost their meaning, in batches between which other writes can run."""
-        old = Query(Compare(("until",), "lt", now), limit=REMOVED_AT_ONCE)
-        while found := await self._engine.entities(CODES.name, old):
+        old = Compare(("until",), "lt", now)
+        while found := await self._engine.entities(CODES.name, Query(old, limit=REMOVED_AT_ONCE)):
             ids = In(("_id",), tuple(record["_id"] for record in found))
-            await self._engine.commit([DeleteMany(CODES.name, ids, REMOVED_AT_ONCE)], None)
+            # One of them may just have got a new code.
+            await self._engine.commit([DeleteMany(CODES.name, And((ids, old)), REMOVED_AT_ONCE)], None)
 
 
 def _can_register(user: Entity) -> bool:

@@ -22,8 +22,8 @@ from hub.media.serving import pieces_of
 from hub.media.storage import Storage
 from hub.running import Hub
 from hub.settings import Settings
-from stores.errors import InvalidEntity, InvalidQuery, NotFound, Unavailable
-from stores.query import WHOLE
+from stores.errors import Conflict, InvalidEntity, InvalidQuery, NotFound, Unavailable
+from stores.query import WHOLE, Equal, Query
 from stores.records import Change, Entity
 from tests.media.uploading import png
 from tests.support.engines import Database
@@ -345,3 +345,28 @@ async def test_nothing_is_left_of_a_failed_upload(bench: Bench) -> None:
 
     await eventually(is_empty)
     assert not [*(bench.folder / "incoming").iterdir()]
+
+
+async def test_a_file_goes_though_its_field_is_none_of_files_now(bench: Bench) -> None:
+    """An open store keeps the values of a field that is removed from its definition."""
+    entity, record = await bench.upload()
+    [definition] = await bench.hub.engine.entities("stores", Query(Equal(("name",), "houses")))
+    fields = [field for field in definition["fields"] if field["type"] not in ("File", "Image")]
+    await bench.hub.entities.change(bench.principal, "stores", definition["_id"], {"fields": fields}, None)
+    assert "papers" in await bench.see(entity["_id"])
+    await bench.hub.entities.delete(bench.principal, "houses", entity["_id"], None)
+
+    async def is_gone() -> bool:
+        return not await bench.is_stored(record)
+
+    await eventually(is_gone)
+
+
+async def test_one_command_runs_at_a_time(bench: Bench) -> None:
+    keeper = bench.hub.media.keeper
+    async with keeper.commanding():
+        with pytest.raises(Conflict):
+            async with keeper.commanding():
+                pass
+    async with keeper.commanding():
+        pass

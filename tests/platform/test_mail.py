@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import AuthResult, Envelope
 
 from hub.mail import MOST_FILES, MOST_MAILS, Mailer, SmtpServer
 from stores.errors import CannotOpen
@@ -214,3 +214,34 @@ async def test_the_log_names_the_server_that_takes_no_mail(tmp_path: Path, caplo
 
 async def _logged(caplog: pytest.LogCaptureFixture) -> bool:
     return "could not be sent" in caplog.text
+
+
+class Picky(Inbox):
+    """A server that answers mailboxes by their names: `450@example.com` with 450."""
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: object, session: object, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        name = address.partition("@")[0]
+        if name.isdigit():
+            return f"{name} not this one"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+
+async def test_mailboxes_that_are_refused_or_slow_hold_up_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A refusal is for good, and is not repeated."""
+    inbox = Picky()
+    async with smtp_server(inbox) as port:
+        server = SmtpServer.parse(f"smtp://127.0.0.1:{port}")
+        async with running(Mailer(server, tmp_path, "hub@example.com")) as mailer:
+            for address in [*["550@example.com"] * 10, *["450@example.com"] * 10, "ann@example.com"]:
+                mailer.send(address, "Hello", "Guten Tag\n")
+            await eventually(lambda: _arrived(inbox))
+            refusals = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [mail["to"] for mail in inbox.messages] == ["ann@example.com"]
+    assert [record.getMessage() for record in refusals] == [
+        f"a mail was refused by the mail server 127.0.0.1:{port}: 550"
+    ] * 10

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from starlette.datastructures import UploadFile
@@ -47,30 +48,37 @@ class ImageFiles:
     media: MediaService
     stores: ListingStores
 
+    def arriving(self, principal: Principal) -> AbstractAsyncContextManager[Path]:
+        """Return a path for a file, for as long as the block. Raises Overloaded if too many are on their way."""
+        return self.media.arriving(principal.user_id)
+
     @asynccontextmanager
-    async def from_upload(self, principal: Principal, file: UploadFile) -> AsyncIterator[ConvertedImage]:
+    async def from_upload(self, principal: Principal, file: UploadFile, path: Path) -> AsyncIterator[ConvertedImage]:
         """Convert an uploaded file; remove the result at the end of the block, unless it was stored. Raises
         ImageRefused, and Overloaded while too many are being converted."""
         target = self._target(principal)
-        async with self.media.arriving(principal.user_id) as path:
-            await in_thread(copy, file.file, path)
-            async with self._converted(target, Upload(path, file.filename, file.content_type)) as image:
-                yield image
+        await in_thread(copy, file.file, path)
+        async with self._converted(target, Upload(path, file.filename, file.content_type)) as image:
+            yield image
 
     @asynccontextmanager
-    async def from_url(self, principal: Principal, url: str) -> AsyncIterator[ConvertedImage]:
+    async def from_url(self, principal: Principal, url: str, path: Path) -> AsyncIterator[ConvertedImage]:
         """Fetch the file at a URL, and convert it as `from_upload` does."""
         target = self._target(principal)
-        async with self.media.arriving(principal.user_id) as path:
-            with _refusals():
-                upload = await self.media.fetch(target, url, path, by_name=True)
-            async with self._converted(target, upload) as image:
-                yield image
+        with _refusals():
+            upload = await self.media.fetch(target, url, path, by_name=True)
+        async with self._converted(target, upload) as image:
+            yield image
 
-    async def create(self, principal: Principal, image: Entity, ready: ConvertedImage) -> bytes:
+    async def create(self, image: Entity, ready: ConvertedImage, present: Callable[[], Awaitable[Principal]]) -> bytes:
         """Store a converted file, then create an image with it in one commit; return the image as JSON text. `image`:
-        the other fields of the image. Raises the errors of `EntityService.create`."""
-        text, _ = await self.media.create(replace(ready.target, principal=principal), ready.file, image)
+        the other fields of the image; `present` returns the principal, once the file is stored. Raises the errors of
+        `EntityService.create` and of `present`."""
+
+        async def target() -> UploadTarget:
+            return replace(ready.target, principal=await present())
+
+        text, _ = await self.media.create(ready.target, ready.file, image, target)
         return text
 
     def _target(self, principal: Principal) -> UploadTarget:

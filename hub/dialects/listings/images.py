@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -30,14 +32,13 @@ from stores.records import Entity
 async def add_image(context: ListingsContext, call: Call, principal: Principal) -> Answer:
     listing = await read_listing(context, principal, call.path["id"])
     await _refuse_too_many(context, principal, listing)
-    async with received(context, call, image=True) as body:
+    async with context.images.arriving(principal) as path, received(context, call, image=True) as body:
         values = NEW_IMAGE.validate(body)
-        async with _converted(context, call, principal, values) as ready:
+        async with _converted(context, call, principal, values, path) as ready:
             image: Entity = {"property": listing["_id"], "is_main": False, "alt": ""}
             image |= {name: values[name] for name in ("is_main", "alt") if name in values}
-            principal = await _principal_now(context, call, principal)
             with _in_listing():
-                text = await context.images.create(principal, image, ready)
+                text = await context.images.create(image, ready, partial(_principal_now, context, call, principal))
     return written_answer(_shown(context, call, text), 201)
 
 
@@ -56,13 +57,16 @@ async def delete_image(context: ListingsContext, call: Call, principal: Principa
 
 
 @asynccontextmanager
-async def _converted(context: ListingsContext, call: Call, principal: Principal, values: Values) -> AsyncIterator[Any]:
-    """Return the converted file; stop converting when the client disconnects. Raises InvalidFields, and ClientGone."""
+async def _converted(
+    context: ListingsContext, call: Call, principal: Principal, values: Values, path: Path
+) -> AsyncIterator[Any]:
+    """Return the converted file, which arrives at `path`; stop converting when the client disconnects. Raises
+    InvalidFields, and ClientGone."""
     files = context.images
     if "image" in values:
-        source = files.from_upload(principal, values["image"])
+        source = files.from_upload(principal, values["image"], path)
     else:
-        source = files.from_url(principal, values["external_url"])
+        source = files.from_url(principal, values["external_url"], path)
     async with AsyncExitStack() as stack:
         try:
             ready = await call.while_connected(source.__aenter__())
@@ -73,7 +77,7 @@ async def _converted(context: ListingsContext, call: Call, principal: Principal,
 
 
 async def _principal_now(context: ListingsContext, call: Call, principal: Principal) -> Principal:
-    """Return the principal of the key after a file has been fetched and converted, which takes time. Raises
+    """Return the principal of the key after a file has been fetched, converted and stored, which takes time. Raises
     Unauthenticated for a key that has been revoked meanwhile."""
     return principal if call.caller is None else await context.resolve(call.caller[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -46,7 +47,8 @@ async def upload(context: PlatformContext, call: Call, principal: Principal) -> 
         else:
             sent = await files.fetch(target, _url_of(await read_json(context, call)), arriving)
         async with files.ready(target, sent) as ready:
-            text, rev, url = await files.attach(await _target_now(context, call, target), ready, revs)
+            present = partial(_target_now, context, call, target)
+            text, rev, url = await files.attach(target, ready, revs, present)
     answer = answers.written_answer(text, rev)
     answer.headers = [*answer.headers, (b"location", (call.scope.get(PREFIX, "") + url).encode())]
     return answer

@@ -103,6 +103,8 @@ class ImageRule(StoreRule):
         return Decided(compute, self._decisions, self._moved)
 
     def before(self, further: Sequence[Write]) -> Substeps:
+        for sent, made in zip(self.sent, self.made, strict=True):
+            _undo(sent, made)
         effects = yield from self.effects(further)
         yield from self._find_owners(effects)
         images = yield from self._stored(effects)
@@ -209,6 +211,26 @@ class ImageRule(StoreRule):
                         write.changes.update(chosen)
                 case Update() if write.replace or not _DECIDING.isdisjoint(write.changes):
                     write.changes.update(chosen)
+
+
+def _undo(sent: Write, made: Write) -> None:
+    """Take out of a write what an earlier attempt of the commit has put into it."""
+    match sent, made:
+        case (Insert(), Insert()):
+            _restore(sent.entity, made.entity)
+        case (Upsert(), Upsert()):
+            _restore(sent.entity, made.entity)
+            _restore(sent.changes, made.changes)
+        case (Update(), Update()):
+            _restore(sent.changes, made.changes)
+
+
+def _restore(sent: Entity, made: Entity) -> None:
+    for name in _DECIDED:
+        if name in sent:
+            made[name] = sent[name]
+        else:
+            made.pop(name, None)
 
 
 def _new_listing(effect: Effect) -> str | None:
