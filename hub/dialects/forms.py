@@ -70,7 +70,7 @@ class FilesToDisk(MultiPartParser):
             max_fields=limits.fields,
             max_part_size=limits.field_bytes,
         )
-        self._release = release
+        self._on_disk = release
         self._written = 0
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -82,7 +82,7 @@ class FilesToDisk(MultiPartParser):
         """Yield the pieces. The parser has written the files in one when it asks for the next one."""
         async for piece in pieces:
             yield piece
-            self._release(self._written)
+            self._on_disk(self._written)
             self._written = 0
 
 

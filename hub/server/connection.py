@@ -190,7 +190,7 @@ class ClientConnection(HttpToolsProtocol):
         if self._peer is not None and not self._all.take(self._peer, size):
             raise too_much()
 
-    def _release(self, size: int) -> None:
+    def _give_back(self, size: int) -> None:
         """Give back bytes of the current request that are not held any more."""
         size = min(size, self._charged)
         self._charged -= size
@@ -198,7 +198,7 @@ class ClientConnection(HttpToolsProtocol):
             self._all.give_back(self._peer, size)
 
     def _discharge(self) -> None:
-        self._release(self._charged)
+        self._give_back(self._charged)
 
     # Writing.
 

@@ -299,7 +299,7 @@ class HubHttpProtocol(ClientConnection):
         scope["query_string"] = url.query or b""
         scope["extensions"] = EXTENSIONS
         scope[CHARGE] = self._charge
-        scope[RELEASE] = self._release
+        scope[RELEASE] = self._give_back
         scope[PEER] = self._peer
 
     def _begin(self, cycle: HubCycle) -> None:

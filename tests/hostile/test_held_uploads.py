@@ -34,7 +34,7 @@ async def test_files_that_arrive_are_not_held(database: Database, tmp_path: Path
         connections = [await stack.enter_async_context(wire(hub.process.port)) for _ in range(UPLOADS)]
         for connection in connections:
             await connection.send(head(user, f"/{store}/{entity['_id']}/files/papers") + BEGIN + CONTENT)
-        changed = await user.patch(f"/{store}/{entity['_id']}", {"n": 1})
+        changed = await user.patch(f"/{store}/{entity['_id']}", {"note": "x"})
         assert changed.status_code == 200, changed.text
         for connection in connections:
             await connection.send(END)

@@ -10,7 +10,7 @@ import pytest
 from tests.media import bucket
 from tests.media.uploading import own_files
 from tests.support.engines import fitting_database
-from tests.support.hub import Client, Hub, running_hub
+from tests.support.hub import Client, Hub, running_hub, unique
 from tests.support.ports import free_port
 from tests.support.program import PYTHON
 
@@ -42,7 +42,7 @@ def storage_url(
     if storage_kind == "folder":
         return f"file://{tmp_path_factory.mktemp('storage')}"
     url: str = request.getfixturevalue("bucket_url")
-    return url.format(f"shared-{engine_kind}")
+    return url.format(unique(engine_kind))  # a hub that is made again in this session has another database
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ from hub.media.jobs import MOST_IMAGE_BYTES
 from hub.services.listings.stores import (
     AVAILABILITIES,
     FURNISHED,
+    LARGEST_COUNT,
     LISTING_TYPES,
-    MOST_ROOMS,
     PUBLISH_STATUSES,
     SHORT_TEXT,
     VIDEO_ID,
@@ -121,7 +121,7 @@ def _youtube_id_in(url: str) -> str:
 
 
 _FROM_ZERO: Final = Span(least=0)
-_ROOMS: Final = Span(least=0, most=MOST_ROOMS)
+_ROOMS: Final = Span(least=0, most=LARGEST_COUNT)
 
 
 def _size() -> Exact:
