@@ -39,6 +39,9 @@ MOST_ANSWER_BYTES: Final[Annotated[int, Limit("answer to the hub", "bytes", "ref
 MOST_ADDRESSES: Final[Annotated[int, Limit("host", "addresses", "refused")]] = 64
 """Each is checked, on the event loop."""
 
+_UNCOMPRESSED: Final = ("", "identity", "aws-chunked")
+"""Codings of answers that are what they are. The last one is that of an upload, which some servers of the S3 API
+repeat."""
 _WRITTEN_AT_ONCE: Final = 262_144
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _FIXED: Final = (("User-Agent", "hub"), ("Accept", "*/*"))
@@ -233,7 +236,7 @@ async def _body(answer: httpcore.Response, at: Target, most_bytes: int) -> Async
     """Yield the body of an answer as it was sent. A compressed one is refused: it was not asked for, and its size says
     nothing of what it becomes. Raises FetchFailed."""
     headers = _headers_of(answer)
-    if any(coding.strip().lower() not in ("identity", "") for coding in headers.getlist("content-encoding")):
+    if any(coding.strip().lower() not in _UNCOMPRESSED for coding in headers.getlist("content-encoding")):
         raise FetchFailed(f"{at.host} compresses its answer, which was not asked for", answer.status)
     too_large = AnswerTooLarge(f"the answer of {at.host} exceeds {most_bytes} bytes", answer.status)
     length = headers.get("content-length", "")

@@ -79,8 +79,10 @@ def parse_url(text: str) -> Target:
 def redirected(target: Target, location: str) -> Target:
     """Return the target of a redirect. Raises FetchRefused, also for one from https to http.
 
-    Anybody on the way can read and alter what comes by http.
+    Anybody on the way can read and alter what comes by http. Servers send spaces of a path as they are; browsers encode
+    them.
     """
+    location = location.strip(" ").replace(" ", "%20")
     if _AMBIGUOUS.search(location):
         raise FetchRefused(f"{target.host} redirects to what is not a URL")
     try:

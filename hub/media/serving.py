@@ -44,10 +44,10 @@ _SHOWN: Final = frozenset(
     }
 )
 """Media types that a browser shows and runs nothing of. All others are downloads, such as HTML, SVG and PDF."""
-_SAFETY: Final = (
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-    (b"accept-ranges", b"bytes"),
-)
+_POLICY: Final = b"default-src 'none'; style-src 'unsafe-inline'; sandbox"
+_PLAYER_POLICY: Final = b"default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; sandbox allow-same-origin"
+"""For sound and films. The browser's player loads the file once more, in pieces, under the policy of the first answer:
+from an origin of its own it would send no cookie."""
 _FOR_ALL_PAGES: Final = [(b"access-control-allow-origin", b"*")]
 """Caches keep one answer for all pages, so it does not depend on the page."""
 _BODY: Final = BodyLimit(16_384)
@@ -117,7 +117,7 @@ async def read_file(context: MediaContext, call: Call) -> Answer:
     check_not_modified(call, etag)
     part = range_of(call, etag, size)
     start, end = part or (0, size)
-    headers = [(b"etag", etag.encode()), (b"content-disposition", disposition_of(record).encode()), *_SAFETY]
+    headers = [(b"etag", etag.encode()), (b"content-disposition", disposition_of(record).encode()), *safety_of(record)]
     if part is not None:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
     try:
@@ -155,6 +155,12 @@ def caching_of(found: Readable) -> bytes:
     if found.until is not None:
         return b"private, max-age=%d" % max(0, min(YEAR, (found.until - now_ms()) // 1000))
     return b"private, no-cache"
+
+
+def safety_of(record: FileRecord) -> list[tuple[bytes, bytes]]:
+    """Return the headers that keep a browser from running anything in a file."""
+    is_played = record.type in _SHOWN and record.type.startswith(("audio/", "video/"))
+    return [(b"content-security-policy", _PLAYER_POLICY if is_played else _POLICY), (b"accept-ranges", b"bytes")]
 
 
 def disposition_of(record: FileRecord) -> str:

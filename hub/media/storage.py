@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
 
 from stores.bounds import Limit
@@ -92,11 +92,22 @@ class Storage:
         with translated():
             if await self.size(_OWNER) is None:
                 with suppress(AlreadyExistsError):
-                    await obstore.put_async(self._store, _OWNER, owner.encode(), mode="create")
-                    if self._folder is not None:
-                        await in_thread(_sync, self._folder / _OWNER, self._folder)
+                    await self._put_owner(owner.encode())
             if await self.read(_OWNER, 0, len(owner)) != owner.encode():
                 raise Unavailable("the storage of files belongs to the hub of another database")
+
+    async def _put_owner(self, owner: bytes) -> None:
+        try:
+            await obstore.put_async(self._store, _OWNER, owner, mode="create")
+        except AlreadyExistsError:
+            raise
+        except BaseError:
+            if self._folder is not None:
+                raise
+            # Some buckets refuse conditions on writes. What is there in the end is read back.
+            await obstore.put_async(self._store, _OWNER, owner)
+        if self._folder is not None:
+            await in_thread(_sync, self._folder / _OWNER, self._folder)
 
     async def put(self, key: str, path: Path) -> None:
         """Store a file. It is durable on return. Users take turns."""
@@ -191,6 +202,8 @@ def translated() -> Iterator[None]:
     except BaseError as error:
         if any(code in str(error) for code in _FULL):
             raise StorageFull("there is no room for files") from error
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            raise Unavailable("the storage of files refuses the hub's credentials, or they lack a right") from error
         raise Unavailable(f"the storage of files does not answer: {type(error).__name__}") from error
 
 

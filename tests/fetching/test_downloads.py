@@ -249,7 +249,17 @@ async def test_a_body_of_just_the_limit_arrives() -> None:
 
 @pytest.mark.parametrize(
     "coding",
-    ["gzip", "deflate", "br", "zstd", "identity, gzip", "x-gzip", "GZIP", "identity\r\nContent-Encoding: gzip"],
+    [
+        "gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "identity, gzip",
+        "aws-chunked,gzip",
+        "x-gzip",
+        "GZIP",
+        "identity\r\nContent-Encoding: gzip",
+    ],
 )
 async def test_a_compressed_body_is_refused(coding: str) -> None:
     """Whatever its size is: what it becomes may be a thousand times as much."""
@@ -260,8 +270,9 @@ async def test_a_compressed_body_is_refused(coding: str) -> None:
             await downloaded(one, f"http://images.test:{server.port}/")
 
 
-async def test_a_body_said_not_to_be_compressed_arrives() -> None:
-    async with serving(saying(answer_of(b"x", "Content-Encoding: Identity"))) as server:
+@pytest.mark.parametrize("coding", ["Identity", "aws-chunked"])
+async def test_a_body_said_not_to_be_compressed_arrives(coding: str) -> None:
+    async with serving(saying(answer_of(b"x", f"Content-Encoding: {coding}"))) as server:
         one = fetcher(Names(images="127.0.0.1"), f"images.test:{server.port}")
         assert await downloaded(one, f"http://images.test:{server.port}/") == b"x"
 

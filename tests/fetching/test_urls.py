@@ -108,6 +108,7 @@ def test_what_is_refused(text: str, reason: str) -> None:
         ("//other.example/", "https://other.example/"),
         ("https://OTHER.example:8443", "https://other.example:8443/"),
         ("/ü", "https://example.com/%C3%BC"),
+        ("/front view.jpg?a b", "https://example.com/front%20view.jpg?a%20b"),
         ("", "https://example.com/a/b"),
     ],
 )
@@ -127,6 +128,7 @@ def test_where_a_redirect_leads(location: str, result: str) -> None:
         "https://exa\tmple.com/",
         "/\\example.com/",
         "//127.1/",
+        "https://exa mple.com/",
         *(f"https://{host}/" for host in ODD),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,7 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def bucket_url() -> Iterator[str]:
     """The URL of a bucket on a server with the S3 API."""
-    command = [PYTHON, bucket.__file__]
+    with bucket_server() as url:
+        yield url
+
+
+@contextmanager
+def bucket_server(*arguments: str) -> Iterator[str]:
+    """Run a server with the S3 API; yield the URL of its bucket, without the folder."""
+    command = [PYTHON, bucket.__file__, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdin is not None

@@ -216,6 +216,19 @@ async def test_files_are_sent_with_safe_headers(user: Client, album: Entity) -> 
         assert headers["content-disposition"].startswith(f'{kind}; filename="{value["name"]}"')
 
 
+@pytest.mark.parametrize(("type", "name"), [("video/mp4", "a.mp4"), ("audio/mpeg", "a.mp3")])
+async def test_films_and_sound_can_be_played(user: Client, albums: str, type: str, name: str) -> None:
+    """A browser's player loads the file again, with the cookie of the user, as the policy of the first answer says."""
+    id = (await user.make(albums))["_id"]
+    value = await uploaded(user, albums, id, "flyers", b"x" * 100, name, type)
+    headers = (await read(user, value["url"])).headers
+    assert headers["content-type"] == type
+    assert headers["content-disposition"].startswith("inline; ")
+    policy = [each.strip() for each in headers["content-security-policy"].split(";")]
+    assert policy[0] == "default-src 'none'"
+    assert {"media-src 'self'", "sandbox allow-same-origin"} <= {*policy}
+
+
 async def test_a_name_survives_in_the_header(user: Client, albums: str) -> None:
     id = (await user.make(albums))["_id"]
     value = await uploaded(user, albums, id, "flyers", b"x", 'ключ "№5"\r\nX: y.txt', "text/plain")
