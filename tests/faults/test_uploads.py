@@ -24,6 +24,7 @@ from tests.media.uploading import png
 from tests.support.engines import Database, opened, sqlite_database
 from tests.support.hub import Client, entity_of, eventually
 from tests.support.listings import listing
+from tests.support.standstill import read_metrics
 
 pytestmark = pytest.mark.faults
 
@@ -77,6 +78,7 @@ async def test_killed_during_uploads(database: Database, tmp_path: Path, times: 
             await hub.end()
             await hub.start()
         await cancel(running)
+        await eventually(lambda: is_idle(hub))
 
         stored = [value async for value in values_of(admin)]
         known = {url: content for each in uploads for url, content in each.answered.items()}
@@ -192,6 +194,11 @@ async def progress(uploads: Sequence[Uploads] | Sequence[NewImages]) -> None:
     before = sum(each.count for each in uploads)
     await eventually(lambda: reached(uploads, before + random.randint(3, 12)))
     await asyncio.sleep(random.uniform(0, 0.05))
+
+
+async def is_idle(hub: MortalHub) -> bool:
+    """Return whether the hub has ended all uploads, also those whose client has gone."""
+    return (await read_metrics(hub.url)).value("hub_requests_in_progress") <= 1
 
 
 async def cancel(running: list[asyncio.Task[None]]) -> None:

@@ -249,7 +249,7 @@ async def test_a_background_job_that_dies_is_logged(
     async def fail(message: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(hub.mailer, "_deliver", fail)
+    monkeypatch.setattr(hub.mailer, "_is_settled", fail)
     hub.mailer.send("somebody@example.com", "subject", "text")
 
     async def is_logged() -> bool:

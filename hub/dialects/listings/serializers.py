@@ -28,8 +28,8 @@ from hub.dialects.listings.forms import Form
 from hub.media.jobs import MOST_IMAGE_BYTES
 from hub.services.listings.stores import (
     AVAILABILITIES,
+    COUNT_BOUND,
     FURNISHED,
-    LARGEST_COUNT,
     LISTING_TYPES,
     PUBLISH_STATUSES,
     SHORT_TEXT,
@@ -121,7 +121,7 @@ def _youtube_id_in(url: str) -> str:
 
 
 _FROM_ZERO: Final = Span(least=0)
-_ROOMS: Final = Span(least=0, most=LARGEST_COUNT)
+_ROOMS: Final = Span(least=0, most=COUNT_BOUND)
 
 
 def _size() -> Exact:

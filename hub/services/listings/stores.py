@@ -41,7 +41,7 @@ PUBLISHED: Final = "published"
 SHORT_TEXT: Final = 255
 """Characters of a title, a location, or the description of an image."""
 VIDEO_ID: Final = 32
-LARGEST_COUNT: Final = 2_147_483_647
+COUNT_BOUND: Final = 2_147_483_647
 
 LISTING_TYPES: Final = {"rent": "For Rent", "sale": "For Sale"}
 FURNISHED: Final = {"furnished": "Furnished", "unfurnished": "Unfurnished", "semi_furnished": "Semi-furnished"}
@@ -124,8 +124,8 @@ def _property_fields(names: Mapping[str, str]) -> Iterable[Part]:
         _reference("region", "Region", names[REGIONS], "slug"),
         _coordinate("latitude", "Latitude", 90),
         _coordinate("longitude", "Longitude", 180),
-        {"id": "bedrooms", "type": "Number", "label": "Bedrooms", "min": 0, "max": LARGEST_COUNT},
-        {"id": "bathrooms", "type": "Number", "label": "Bathrooms", "min": 0, "max": LARGEST_COUNT},
+        {"id": "bedrooms", "type": "Number", "label": "Bedrooms", "min": 0, "max": COUNT_BOUND},
+        {"id": "bathrooms", "type": "Number", "label": "Bathrooms", "min": 0, "max": COUNT_BOUND},
         _decimal("floor_size", "Floor size"),
         _decimal("plot_size", "Plot size"),
         {**_choice("furnished", "Furnished", FURNISHED), "required": True, "default": "unfurnished"},
