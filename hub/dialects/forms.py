@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from starlette.datastructures import FormData, Headers, MutableHeaders
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
@@ -16,6 +16,7 @@ from hub.dialects.base import CallerChanged, Resolve, has_changed
 from hub.http.body import BodyLimit
 from hub.http.call import Call
 from hub.http.errors import BadRequest, BodyTooLarge, TooSlow
+from stores.bounds import Limit
 from stores.errors import StorageFull
 
 MULTIPART: Final = "multipart/form-data"
@@ -30,6 +31,8 @@ _KEPT: Final = "hub.form"
 
 SPOOLED_BYTES: Final = 65_536
 """Bytes of each file of a form that stay in memory until there are more."""
+MOST_PART_OPTIONS: Final[Annotated[int, Limit("part of a form", "options", "400")]] = 100
+LONGEST_FORM_TYPE: Final[Annotated[int, Limit("form", "characters of Content-Type", "400")]] = 256
 
 
 class InvalidForm(BadRequest):
@@ -52,7 +55,8 @@ class FormLimits:
 
 
 class FilesToDisk(MultiPartParser):
-    """A parser of multipart forms. `release` is called with the number of bytes that have gone to the disk."""
+    """A parser of multipart forms. `release` is called with the number of bytes that have gone to the disk, which are
+    those of files that have more than `SPOOLED_BYTES`."""
 
     spool_max_size = SPOOLED_BYTES
 
@@ -71,12 +75,22 @@ class FilesToDisk(MultiPartParser):
             max_part_size=limits.field_bytes,
         )
         self._on_disk = release
-        self._written = 0
+        self._in_memory = self._written = 0
+
+    def on_headers_finished(self) -> None:
+        # The library takes 3 ms for four thousand options.
+        if (self._current_part.content_disposition or b"").count(b";") > MOST_PART_OPTIONS:
+            raise MultiPartException("A part has too many options (MOST_PART_OPTIONS).")
+        super().on_headers_finished()
+        self._in_memory = 0
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         super().on_part_data(data, start, end)
         if self._current_part.file is not None:
-            self._written += end - start
+            self._in_memory += end - start
+            if self._in_memory > SPOOLED_BYTES:
+                self._written += self._in_memory
+                self._in_memory = 0
 
     async def _released(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces. The parser has written the files in one when it asks for the next one."""
@@ -125,6 +139,9 @@ async def read_form(
 
 async def _parse(call: Call, limits: FormLimits, seconds: float, timeout_name: str, charset: str) -> FormData:
     headers = MutableHeaders(raw=[*call.scope["headers"]])
+    if len(headers.get("content-type", "")) > LONGEST_FORM_TYPE:
+        text = f"Must not be longer than {LONGEST_FORM_TYPE} characters (LONGEST_FORM_TYPE)."
+        raise BadRequest("Content-Type", text).at("LONGEST_FORM_TYPE")
     if _CHARSET.search(headers.get("content-type", "")):
         if not charset:
             raise BadRequest("Content-Type", "A form must be UTF-8.")

@@ -73,11 +73,12 @@ class HubCycle(RequestResponseCycle):
         return self.disconnected or self.transport.is_closing()
 
     async def receive(self) -> Any:
-        """Receive as in the base class, but read nothing more from the connection once the request is complete: later
-        data belongs to the next request."""
+        """Receive as in the base class. Once the request is complete, later data belongs to the next request, and is
+        buffered; without reading, the end of the connection would not be noticed."""
         if self.more_body:
             return await super().receive()
         if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()  # a large body has paused it
             self.is_watched = not self.message_event.is_set()
             await self.message_event.wait()
             self.message_event.clear()

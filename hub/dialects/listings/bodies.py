@@ -66,22 +66,25 @@ class ContentType:
 
 
 @asynccontextmanager
-async def received(context: ListingsContext, call: Call, *, image: bool = False) -> AsyncIterator[Any]:
+async def received(
+    context: ListingsContext, call: Call, *, image: bool = False, most_bytes: int | None = None
+) -> AsyncIterator[Any]:
     """Return the value of the body: what its JSON is, or a Form. Files are closed at the end of the block. With
-    `image`, a multipart body may be as large as an image.
+    `image`, a multipart body may be as large as an image. `most_bytes`: less than HUB_MAX_BODY_BYTES.
 
     Raises Malformed, UnsupportedMediaType, InvalidFields for too large an image, and the errors of `read_body`.
     """
     kind = content_type_of(call)
+    most = min(most_bytes or context.settings.max_body_bytes, context.settings.max_body_bytes)
     if _is_empty(call):
         yield Form(()) if _is_form(kind.text) else {}
     elif kind.parser is None:
         raise UnsupportedMediaType(kind.text)
     elif kind.parser == MULTIPART:
-        async with _multipart(context, call, kind, image=image) as form:
+        async with _multipart(context, call, kind, most, image=image) as form:
             yield form
     else:
-        limit = BodyLimit(context.settings.max_body_bytes)
+        limit = BodyLimit(most)
         raw = await read_body(call, limit, context.settings.body_timeout, context.resolve)
         yield await _parsed(raw, kind)
 
@@ -196,12 +199,14 @@ def parse_urlencoded(raw: bytes, codec: str) -> Form:
 
 
 @asynccontextmanager
-async def _multipart(context: ListingsContext, call: Call, kind: ContentType, *, image: bool) -> AsyncIterator[Form]:
+async def _multipart(
+    context: ListingsContext, call: Call, kind: ContentType, most: int, *, image: bool
+) -> AsyncIterator[Form]:
     if kind.boundary is None or not _BOUNDARY.fullmatch(kind.boundary):
         raise Malformed(f"Multipart form parse error - Invalid boundary in multipart: {kind.boundary}")
     if codec_of(kind.charset) != "utf_8":
         raise Malformed(f'Unsupported charset "{kind.charset}" in request Content-Type header.')
-    body = MOST_IMAGE_BYTES + MOST_FIELD_BYTES if image else context.settings.max_body_bytes
+    body = MOST_IMAGE_BYTES + MOST_FIELD_BYTES if image else most
     limits = FormLimits(BodyLimit(body), MOST_FIELDS, MOST_FILES, MOST_FIELD_BYTES)
     name = "media_upload_timeout" if image else "body_timeout"
     seconds: float = getattr(context.settings, name)

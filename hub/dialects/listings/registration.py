@@ -4,7 +4,7 @@ tells whether a user exists."""
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Annotated, Final
 
 from auth.errors import TooManyAttempts
 from hub.dialects.listings.access import check_registrations
@@ -16,9 +16,12 @@ from hub.dialects.listings.serializers import CODE_REQUEST, VERIFICATION, Serial
 from hub.http.answer import Answer, json_answer
 from hub.http.call import Call
 from hub.http.errors import BadRequest
+from stores.bounds import Limit
 from stores.errors import Conflict, InvalidEntity
 
 log = logging.getLogger(__name__)
+
+MOST_REGISTRATION_BYTES: Final[Annotated[int, Limit("call to register", "bytes", "413")]] = 16_384
 
 SENT: Final = "If the account exists, a verification code has been emailed."
 NOT_VERIFIED: Final = "Invalid or expired code."
@@ -59,5 +62,5 @@ async def _values(context: ListingsContext, call: Call, serializer: Serializer) 
     """Return the values of a body, after the request has been counted."""
     refuse_pages(call)
     await check_registrations(context, call)
-    async with received(context, call) as body:
+    async with received(context, call, most_bytes=MOST_REGISTRATION_BYTES) as body:
         return serializer.validate(body)
