@@ -45,7 +45,7 @@ async def test_parts_with_thousands_of_options(hub: Hub) -> None:
 async def test_small_files_of_unfinished_forms_are_counted(database: Database, tmp_path: Path) -> None:
     """They stay in memory until there are more bytes of them."""
     part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + "x" * 60_000 + "\r\n"
-    async with running_hub(database, tmp_path / "hub", max_buffered_bytes=2_000_000) as hub:
+    async with running_hub(database, tmp_path / "hub", max_buffered_bytes=1_200_000) as hub:
         store = await hub.define(fields=[{"id": "papers", "type": "File"}])
         user = await hub.as_user()
         entity = await user.make(store, {})

@@ -10,7 +10,7 @@ from tests.support.engines import Database
 from tests.support.hub import Client, running_hub
 
 ROOM = 8_000_000
-"""Bytes of bodies that the hub holds; one address has half of them."""
+"""Bytes of bodies that the hub holds."""
 UPLOADS = 6
 BEGIN = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
 CONTENT = b"x" * 3_000_000
