@@ -65,6 +65,10 @@ class HeldFetch:
         self._answer.release()
 
 
+LARGE = PNG + bytes(100_000)
+"""An image with a trailer, so large that the hub stops reading from its connection for a while."""
+
+
 class HeldConversion:
     """An uploaded image, whose worker is stopped."""
 
@@ -74,13 +78,13 @@ class HeldConversion:
         self._stopping.enter_context(stopped(worker))
 
     async def send(self, client: httpx.AsyncClient, path: str) -> httpx.Response:
-        return await client.post(path, files={"image": ("front.png", PNG)})
+        return await client.post(path, files={"image": ("front.png", LARGE)})
 
     async def begun(self) -> None:
         """Wait until the hub has all of it."""
 
         async def has_arrived() -> bool:
-            return len(PNG) in [file.stat().st_size for file in self._incoming.iterdir()]
+            return len(LARGE) in [file.stat().st_size for file in self._incoming.iterdir()]
 
         await eventually(has_arrived)
 
